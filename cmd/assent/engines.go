@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/assent-dev/assent/internal/embedded/broker"
+	"github.com/assent-dev/assent/internal/embedded/chdb"
+	"github.com/assent-dev/assent/internal/embedded/clickhouse"
+	"github.com/assent-dev/assent/internal/embedded/datadir"
+)
+
+// lockWait is how long `up` waits for another process to let go of the data directory.
+const lockWait = 15 * time.Second
+
+// engines are the broker and the ClickHouse that the roles work with: embedded
+// ones, or others' where the settings name them, each on its own.
+type engines struct {
+	dir        *datadir.Dir
+	broker     *broker.Broker     // nil = another's
+	clickhouse *clickhouse.Server // nil = another's
+
+	brokers []string
+	dsn     string
+}
+
+// openEngines locks the data directory and starts what is embedded, both at the
+// same time: the slower one decides how long it takes.
+func (p *program) openEngines(ctx context.Context, s *upSettings) (*engines, error) {
+	e := &engines{brokers: s.Brokers, dsn: s.DSN}
+	dir, err := datadir.Open(ctx, s.Data.Dir, lockWait)
+	if err != nil {
+		return nil, usageOr(err)
+	}
+	e.dir = dir
+
+	var wg sync.WaitGroup
+	var brokerErr, clickhouseErr error
+	if len(e.brokers) == 0 {
+		wg.Go(func() { brokerErr = p.openBroker(ctx, e, s) })
+	}
+	if e.dsn == "" {
+		wg.Go(func() { clickhouseErr = p.openClickHouse(ctx, e, s) })
+	}
+	wg.Wait()
+	if err := errors.Join(brokerErr, clickhouseErr); err != nil {
+		return nil, errors.Join(err, e.close(p.log))
+	}
+	return e, nil
+}
+
+func (p *program) openBroker(ctx context.Context, e *engines, s *upSettings) error {
+	b, err := broker.Open(ctx, broker.Options{
+		Dir: e.dir.Path("kafka"), Addr: s.KafkaAddr, Logger: p.log, CompactOnStart: true, ReserveBytes: int64(s.DiskReserve) << 20,
+	})
+	if err != nil {
+		var addr *broker.AddrError
+		if errors.As(err, &addr) {
+			return usageError{err}
+		}
+		return err
+	}
+	e.broker, e.brokers = b, []string{b.Addr()}
+	return nil
+}
+
+func (p *program) openClickHouse(ctx context.Context, e *engines, s *upSettings) error {
+	library, err := chdb.Locate(s.Library, chdb.CacheDir(func(name string) string { return p.env[name] }))
+	if err != nil {
+		return usageError{err}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the own binary, which runs the embedded ClickHouse: %w", err)
+	}
+	server, err := clickhouse.Start(ctx, clickhouse.Options{
+		DataDir: e.dir.Path("clickhouse"), Addr: s.ClickHouseAddr, Library: library, Database: "assent",
+		Executable: self, Args: []string{clickhouse.Command}, Env: p.childEnv(), LockWait: lockWait, Logger: p.log,
+	})
+	if err != nil {
+		return usageOr(err)
+	}
+	e.clickhouse, e.dsn = server, server.DSN()
+	return nil
+}
+
+// childEnv is the environment of the ClickHouse process: what finds files, none
+// of our settings or secrets.
+func (p *program) childEnv() []string {
+	env := append([]string(nil), p.selfEnv...)
+	for _, name := range []string{"HOME", "PATH", "TMPDIR", "LD_LIBRARY_PATH"} {
+		if value, ok := p.env[name]; ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// close stops the engines; the roles have stopped before.
+func (e *engines) close(log *slog.Logger) error {
+	var wg sync.WaitGroup
+	var brokerErr, clickhouseErr error
+	if e.broker != nil {
+		wg.Go(func() { brokerErr = e.broker.Close() })
+	}
+	if e.clickhouse != nil {
+		wg.Go(func() { clickhouseErr = e.clickhouse.Close() })
+	}
+	wg.Wait()
+	if brokerErr != nil {
+		log.Error("the embedded broker did not close cleanly; its next start checks its files", "error", brokerErr)
+	}
+	return errors.Join(brokerErr, clickhouseErr, e.dir.Close())
+}
+
+// usageOr marks the errors that the operator mends by another setting.
+func usageOr(err error) error {
+	var locked *datadir.LockedError
+	var newer *datadir.NewerVersionError
+	var foreign *datadir.ForeignError
+	if errors.As(err, &locked) || errors.As(err, &newer) || errors.As(err, &foreign) || errors.Is(err, clickhouse.ErrDirectoryInUse) {
+		return usageError{err}
+	}
+	return err
+}

@@ -1,0 +1,58 @@
+package consent
+
+import "sort"
+
+func sortPurposes(p []Purpose) { sort.Slice(p, func(i, j int) bool { return p[i] < p[j] }) }
+
+// DecideTogether answers for several subjects that are one person (an account
+// and its devices), as if all their records had been said under one id. For a
+// purpose of scope device only those of device ids count, where one is named.
+// A subject with nothing on record is silent.
+func DecideTogether(states []*State, c *Catalogue, q Query) Decision {
+	if d := c.Find(q.Purpose); d != nil && d.Scope == ScopeDevice {
+		var devices []*State
+		for _, s := range states {
+			if s != nil && s.Subject.Namespace() == NamespaceDevice {
+				devices = append(devices, s)
+			}
+		}
+		if len(devices) > 0 {
+			states = devices
+		}
+	}
+	return Decide(join(states), c, q)
+}
+
+// join merges States record by record: the largest of each kind stays.
+func join(states []*State) *State {
+	if len(states) == 1 {
+		return states[0]
+	}
+	var all State
+	for _, s := range states {
+		if s == nil {
+			continue
+		}
+		all.Whole.Clock = max(all.Whole.Clock, s.Whole.Clock)
+		for _, j := range s.Whole.Jurisdictions {
+			all.addJurisdiction(j)
+		}
+		for i := range s.Rows {
+			all.joinRow(&s.Rows[i])
+		}
+	}
+	return &all
+}
+
+func (s *State) joinRow(r *Row) {
+	row := Row{Purpose: r.Purpose}
+	if old := s.Row(r.Purpose); old != nil {
+		row = *old
+	}
+	row.Yes = larger(row.Yes, r.Yes)
+	row.Pending = larger(row.Pending, r.Pending)
+	row.No = larger(row.No, r.No)
+	row.Ended = larger(row.Ended, r.Ended)
+	row.Version = max(row.Version, r.Version)
+	s.PutRow(row)
+}

@@ -1,0 +1,53 @@
+package consent
+
+import (
+	"fmt"
+	"time"
+)
+
+// Instant is a point in time: milliseconds since 1970-01-01T00:00:00Z. The zero
+// value means "absent".
+type Instant int64
+
+// InstantOf truncates t to milliseconds. The zero time is absent.
+func InstantOf(t time.Time) Instant {
+	if t.IsZero() {
+		return 0
+	}
+	return Instant(t.UnixMilli())
+}
+
+// ParseInstant reads RFC 3339 with any offset and any number of decimals;
+// what is finer than a millisecond is cut off.
+func ParseInstant(s string) (Instant, error) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return 0, fmt.Errorf("not an RFC 3339 time such as 2026-01-31T09:30:00.000Z")
+	}
+	if y := t.UTC().Year(); y < 1900 || y > 9999 {
+		return 0, fmt.Errorf("year %d is outside 1900 to 9999", y)
+	}
+	return Instant(t.UnixMilli()), nil
+}
+
+// Time gives the UTC time; the zero time for an absent instant.
+func (i Instant) Time() time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(i)).UTC()
+}
+
+// Add moves an instant; d is cut to milliseconds.
+func (i Instant) Add(d time.Duration) Instant { return i + Instant(d.Milliseconds()) }
+
+// Sub gives i − j.
+func (i Instant) Sub(j Instant) time.Duration { return time.Duration(i-j) * time.Millisecond }
+
+// String gives RFC 3339 in UTC with exactly three decimals; "" when absent.
+func (i Instant) String() string {
+	if i == 0 {
+		return ""
+	}
+	return i.Time().Format("2006-01-02T15:04:05.000Z")
+}

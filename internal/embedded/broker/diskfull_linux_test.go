@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const fileLimitVariable = "BROKER_TEST_FILE_LIMIT"
+
+func init() {
+	children["serve-limited"] = func() error {
+		// Past the limit a write fails with EFBIG, and without the signal's
+		// default the process lives on: a full disk for anybody.
+		signal.Ignore(syscall.SIGXFSZ)
+		limit, err := strconv.ParseUint(os.Getenv(fileLimitVariable), 10, 64)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+			return err
+		}
+		return serve()
+	}
+}
+
+// filler is an idempotent producer that sends until it is refused, and then
+// sends the refused batch again, as clients do.
+type filler struct {
+	acks     acknowledged
+	sequence int32
+}
+
+func (f *filler) send(t *testing.T, c *kgo.Client) bool {
+	t.Helper()
+	value := fmt.Sprintf("%d %s", f.sequence, strings.Repeat("x", 10<<10))
+	resp := produceRaw(t, c, "events", rawBatch(value, func(b *kmsg.RecordBatch) {
+		b.ProducerID, b.ProducerEpoch, b.FirstSequence = 4711, 0, f.sequence
+	}))
+	if resp.ErrorCode != 0 {
+		return false
+	}
+	f.acks.add(&kgo.Record{Offset: resp.BaseOffset, Value: []byte(value)})
+	f.sequence++
+	return true
+}
+
+// fill sends until the first refusal. From then on nothing may be acknowledged:
+// the engine counts the batch that it could not write as seen.
+func (f *filler) fill(t *testing.T, addr string) {
+	t.Helper()
+	c := client(t, addr)
+	for f.send(t, c) {
+		if f.sequence > 10_000 {
+			t.Fatal("the disk does not fill")
+		}
+	}
+	for range 3 {
+		if f.send(t, c) {
+			t.Fatalf("record %d was acknowledged after its write had failed", f.sequence-1)
+		}
+	}
+}
+
+// goOn sends the refused batch to a broker with room.
+func (f *filler) goOn(t *testing.T, addr string) {
+	t.Helper()
+	f.acks.check(t, addr)
+	if !f.send(t, client(t, addr)) {
+		t.Error("there is room, and the record is refused")
+	}
+	f.acks.check(t, addr)
+}
+
+func TestDiskFull_AFailedWriteIsAnErrorAndNothingIsTorn(t *testing.T) {
+	t.Run("file size limit", func(t *testing.T) {
+		dir := t.TempDir()
+		cmd := child(t, "serve-limited", dirVariable+"="+dir, fileLimitVariable+"=1000000")
+		addr := startChild(t, cmd)
+		createTopic(t, addr, "events", 1)
+		var f filler
+		f.fill(t, addr)
+		killServer(cmd)
+		f.goOn(t, openBroker(t, dir).Addr())
+	})
+	dir := t.TempDir()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Logf("no second case with a full file system: mount: %v", err)
+		return
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	t.Run("full file system", func(t *testing.T) {
+		b := openBroker(t, dir)
+		createTopic(t, b.Addr(), "events", 1)
+		var f filler
+		f.fill(t, b.Addr())
+		if b.Health() == nil {
+			t.Error("the broker says that it is well")
+		}
+		if err := syscall.Mount("none", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err == nil || !strings.Contains(err.Error(), "no space") {
+			t.Errorf("Close: %v, want the reason", err)
+		}
+		f.goOn(t, openBroker(t, dir).Addr())
+	})
+}

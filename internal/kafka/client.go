@@ -1,0 +1,221 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Config says where the brokers are and how to talk to them.
+type Config struct {
+	// Brokers are addresses, host:port, to begin with; the others are learned from them.
+	Brokers []string
+	// ClientID is what brokers log us as. Default: "assent".
+	ClientID string
+	// TLS, if set, is used for every connection.
+	TLS *tls.Config
+	// SASL, if set, authenticates every connection.
+	SASL *SASL
+	// RequestTimeout bounds one request, without the time that a broker holds it on
+	// purpose (a long poll, a join). Default: 10s.
+	RequestTimeout time.Duration
+	// Logger. Default: none.
+	Logger *slog.Logger
+}
+
+// Client is a connection pool to one cluster, with what it learned about leaders and
+// coordinators. For concurrent use.
+type Client struct {
+	config      Config
+	log         *slog.Logger
+	bootstrap   net.Addr
+	transport   *kafkago.Transport
+	formatter   *kmsg.RequestFormatter
+	correlation atomic.Int32
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	connsMu sync.Mutex
+	conns   map[*trackedConn]struct{}
+
+	directory directory
+}
+
+// New checks the configuration and reports every fault in it. It does no I/O.
+func New(config Config) (*Client, error) {
+	if config.ClientID == "" {
+		config.ClientID = "assent"
+	}
+	if config.RequestTimeout == 0 {
+		config.RequestTimeout = 10 * time.Second
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("kafka configuration: %w", err)
+	}
+	c := &Client{
+		config:    config,
+		log:       config.Logger,
+		bootstrap: kafkago.TCP(config.Brokers...),
+		formatter: kmsg.NewRequestFormatter(kmsg.FormatterClientID(config.ClientID)),
+		conns:     make(map[*trackedConn]struct{}),
+		directory: newDirectory(),
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.transport = &kafkago.Transport{
+		Dial:        c.dial,
+		DialTimeout: config.RequestTimeout,
+		IdleTimeout: time.Minute,
+		// The transport needs brokers only: an empty list of topics asks for none. Leaders
+		// are our own directory's business, which can be told to look again at once.
+		MetadataTopics: []string{},
+		MetadataTTL:    2 * time.Second,
+		ClientID:       config.ClientID,
+		TLS:            config.TLS,
+		Context:        c.ctx,
+	}
+	if config.SASL != nil {
+		c.transport.SASL = config.SASL.mechanism()
+	}
+	return c, nil
+}
+
+func (config *Config) validate() error {
+	var faults []error
+	if len(config.Brokers) == 0 {
+		faults = append(faults, errors.New("brokers: none given, want host:port"))
+	}
+	for _, b := range config.Brokers {
+		host, port, err := net.SplitHostPort(b)
+		if err != nil || host == "" {
+			faults = append(faults, fmt.Errorf("brokers: %q is not host:port", b))
+			continue
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			faults = append(faults, fmt.Errorf("brokers: %q has no port between 1 and 65535", b))
+		}
+	}
+	if config.RequestTimeout < 0 {
+		faults = append(faults, fmt.Errorf("request timeout: %s is negative", config.RequestTimeout))
+	}
+	if config.SASL != nil {
+		faults = append(faults, config.SASL.validate())
+	}
+	return errors.Join(faults...)
+}
+
+// Close ends every request and connection at once. Producers are closed before. Twice is fine.
+func (c *Client) Close() error {
+	c.cancel()
+	c.transport.CloseIdleConnections()
+	c.connsMu.Lock()
+	conns := c.conns
+	c.conns = nil
+	c.connsMu.Unlock()
+	for conn := range conns {
+		_ = conn.Conn.Close() // nothing of ours is waiting for it any more
+	}
+	return nil
+}
+
+// trackedConn tells the client when it closes, so that Close can end a long poll.
+type trackedConn struct {
+	net.Conn
+	client *Client
+}
+
+func (t *trackedConn) Close() error {
+	t.client.connsMu.Lock()
+	delete(t.client.conns, t)
+	t.client.connsMu.Unlock()
+	return t.Conn.Close()
+}
+
+func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: 15 * time.Second}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	t := &trackedConn{Conn: conn, client: c}
+	c.connsMu.Lock()
+	defer c.connsMu.Unlock()
+	if c.conns == nil {
+		_ = conn.Close()
+		return nil, ErrClosed
+	}
+	c.conns[t] = struct{}{}
+	return t, nil
+}
+
+// defaultPatience bounds a call whose context has no deadline of its own.
+const defaultPatience = 30 * time.Second
+
+// persist repeats attempt until it succeeds, meets an error that repeating cannot
+// change, or ctx ends; without a deadline in ctx it gives up after defaultPatience.
+// For requests only whose repetition does no harm.
+func (c *Client) persist(ctx context.Context, what string, attempt func(context.Context) error) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, defaultPatience)
+		defer cancel()
+	}
+	var pause backoff
+	var last error // says more than the deadline that cuts the next attempt short
+	for {
+		err := attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if v := classify(err); v == verdictFatal || v == verdictFenced {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		if pause.wait(ctx) != nil {
+			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), last)
+		}
+		c.log.Debug("kafka request is repeated", "request", what, "error", err)
+	}
+}
+
+// backoff waits longer each time: 10 ms, doubling to 1 s, each with a quarter of
+// jitter. It begins low since a pooled connection fails once after a broker's restart.
+type backoff struct{ last time.Duration }
+
+// step returns the next pause.
+func (b *backoff) step() time.Duration {
+	b.last = min(max(10*time.Millisecond, 2*b.last), time.Second)
+	return b.last - time.Duration(rand.Int64N(int64(b.last)/4+1))
+}
+
+// wait sleeps for the next pause. The error is that of ctx.
+func (b *backoff) wait(ctx context.Context) error { return sleep(ctx, b.step()) }
+
+func (b *backoff) reset() { b.last = 0 }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,39 @@
+package problem
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+func TestWrite_SendsTheMembersOfRFC9457AndTheFaults(t *testing.T) {
+	w := httptest.NewRecorder()
+	Unprocessable("invalid-grant", "the grant breaks a rule", []Item{{"informed", "notice.id", "name the notice"}}).Write(w)
+	if w.Code != http.StatusUnprocessableEntity || w.Header().Get("Content-Type") != ContentType {
+		t.Fatalf("%d %s", w.Code, w.Header())
+	}
+	var got struct {
+		Type, Title, Detail string
+		Status              int
+		Errors              []Item
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Type != "urn:assent:problem:invalid-grant" || got.Title != "Unprocessable Entity" || got.Status != 422 ||
+		got.Detail == "" || len(got.Errors) != 1 || got.Errors[0].Code != "informed" {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func TestWrite_RoundsRetryAfterUpToWholeSeconds(t *testing.T) {
+	for wait, want := range map[time.Duration]string{0: "", time.Millisecond: "1", time.Second: "1", 1500 * time.Millisecond: "2"} {
+		w := httptest.NewRecorder()
+		Unavailable("broker-away", "try again", wait).Write(w)
+		if got := w.Header().Get("Retry-After"); got != want {
+			t.Errorf("%s: Retry-After %q, want %q", wait, got, want)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package processor
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/token"
+	"github.com/assent-dev/assent/internal/topic"
+	"github.com/assent-dev/assent/processor/decision"
+)
+
+// serve answers decisions from a processor, over HTTP.
+func (r *running) serve() *httptest.Server {
+	r.w.Helper()
+	purposes := consent.NewCatalogue(consent.DefaultTenant, "v1", []*consent.Declaration{
+		{ID: "m.e", LegalBasis: consent.BasisConsent},
+		{ID: "m.s", LegalBasis: consent.BasisConsent, Models: consent.ByJurisdiction[consent.Model]{"": consent.OptOut}},
+	})
+	h, err := decision.New(decision.Config{
+		States:    r.Processor,
+		Catalogue: func(consent.Tenant) *consent.Catalogue { return purposes },
+		Subject:   consent.ParseSubject,
+	})
+	if err != nil {
+		r.w.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	h.Register(mux)
+	server := httptest.NewServer(mux)
+	r.w.Cleanup(server.Close)
+	return server
+}
+
+type answer struct {
+	Status, Reason string
+	Allowed        bool
+}
+
+func ask(t testing.TB, server *httptest.Server, query string) answer {
+	t.Helper()
+	resp, err := server.Client().Get(server.URL + "/v1/decisions?" + query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%d %s %v", resp.StatusCode, body, err)
+	}
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestDecisions_ReadYourOwnWrite(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 4)
+	p := w.start()
+	server := p.serve()
+	p.awaitReady()
+	for i := range 30 {
+		action, want := consent.Grant, answer{"granted", "explicit", true}
+		if i%2 == 1 {
+			action, want = consent.Withdraw, answer{"withdrawn", "explicit", false}
+		}
+		at := w.publish(event(r, anna, action, "m.e", i+1))[0]
+		query := "subject=user:anna&purpose=m.e&wait=20s&at_least=" + token.Encode(at.Index, int64(at.Offset))
+		if got := ask(t, server, query); got != want {
+			t.Fatalf("after event %d: %+v, want %+v", i, got, want)
+		}
+	}
+}
+
+func TestDecisions_AProcessorThatLostItsHeartbeatDoesNotAnswer(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 2)
+	w.publish(event(r, anna, consent.Grant, "m.e", 1))
+	p := w.start(func(c *Config) { c.SessionTimeout = 1200 * time.Millisecond })
+	server := p.serve()
+	p.awaitReady()
+	const query = "subject=user:anna&purpose=m.e"
+	if got := ask(t, server, query); !got.Allowed {
+		t.Fatalf("before: %+v", got)
+	}
+	_ = p.client.Close() // the group does not hear of it any more
+	w.eventually("unavailable", func() error {
+		if got := ask(t, server, query); got != (answer{Reason: "unavailable"}) {
+			return errNot(got)
+		}
+		return nil
+	})
+	if p.Ready() == nil {
+		t.Error("ready without a heartbeat")
+	}
+}
+
+type notYet answer
+
+func (a notYet) Error() string {
+	return "answered " + a.Status + " " + a.Reason + " " + strconv.FormatBool(a.Allowed)
+}
+
+func errNot(a answer) error { return notYet(a) }
+
+func TestProcessor_GoesOnAfterTheBrokerWasAway(t *testing.T) {
+	r := seed(t)
+	dir := t.TempDir()
+	w := newWorld(t, 3, kfake.DataDir(dir))
+	log := randomLog(r, 900)
+	w.publish(log[:300]...)
+	p := w.start(func(c *Config) { c.BatchRecords = 20 })
+	p.awaitFolded()
+	for i := 300; i < len(log); i += 300 {
+		w.publish(log[i : i+300]...)
+		p.awaitAnyFold()
+		w.restartBroker(dir)
+		p.awaitFolded()
+	}
+	p.awaitReady()
+	p.stop()
+	w.requireReference()
+}
+
+// restartBroker closes the broker and opens it again on its port.
+func (w *world) restartBroker(dir string) {
+	w.Helper()
+	addr := w.cluster.ListenAddrs()[0]
+	port, err := strconv.Atoi(addr[len("127.0.0.1:"):])
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.cluster.Close()
+	w.eventually("the broker opens again", func() error {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir))
+		if err != nil {
+			return err
+		}
+		w.cluster = c
+		return nil
+	})
+}
+
+func TestProcessor_RefusesTopicsOfDifferentPartitionCounts(t *testing.T) {
+	w := newWorld(t, 2)
+	w.partitions = 3
+	w.recreate(w.names.State())
+	w.partitions = 2
+	p, err := New(w.config(), w.newClient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.countPartitions(w.ctx); err == nil {
+		t.Error("3 partitions of states beside 2 of events were accepted")
+	}
+}
+
+func TestConfig_EveryFaultIsTold(t *testing.T) {
+	_, err := New(Config{Stripes: -1, BatchRecords: -1, BatchBytes: 1, SessionTimeout: 1, FinishTimeout: -1, Order: 7}, nil)
+	if faults, ok := err.(interface{ Unwrap() []error }); !ok || len(faults.Unwrap()) != 6 {
+		t.Errorf("faults: %v; want 6", err)
+	}
+}
+
+func BenchmarkPipeline(b *testing.B) {
+	r := seed(b)
+	w := newWorld(b, 12)
+	const total = 40_000
+	var records []kafka.Record
+	for i := range total {
+		e := event(r, consent.Subject("user:"+strconv.Itoa(i%5000)), [...]consent.Action{consent.Grant, consent.Withdraw}[i/5000%2], "m.e", i)
+		records = append(records, w.record(&e))
+	}
+	for i := 0; i < total; i += 1000 {
+		w.produce(records[i : i+1000]...)
+	}
+	b.ResetTimer()
+	for n := range b.N {
+		// Each round is another installation's group over the same events.
+		names := w.names
+		names.Prefix = "r" + strconv.Itoa(n) + "."
+		if _, err := w.client.Provision(w.ctx, names.Specs(topic.Layout{Partitions: 12, Replication: 1}), false); err != nil {
+			b.Fatal(err)
+		}
+		for i := 0; i < total; i += 1000 {
+			batch := make([]kafka.Record, 1000)
+			copy(batch, records[i:])
+			for j := range batch {
+				batch[j].Topic = names.Events()
+			}
+			w.produce(batch...)
+		}
+		began := time.Now()
+		old := w.names
+		w.names = names
+		p := w.start()
+		p.awaitFolded()
+		folded := time.Since(began)
+		p.stop()
+		began = time.Now()
+		p = w.start()
+		p.awaitReady()
+		b.ReportMetric(total/folded.Seconds(), "events/s")
+		b.ReportMetric(5000*2/time.Since(began).Seconds(), "restored-rows/s")
+		p.stop()
+		w.names = old
+	}
+}

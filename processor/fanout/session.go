@@ -1,0 +1,339 @@
+package fanout
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/assent-dev/assent/internal/kafka"
+)
+
+// session is one lane's work on one claim. Its loop alone touches what is below
+// "owned by loop".
+type session struct {
+	*lane
+	claim   *kafka.Claim
+	fetched chan fetched
+	results chan result
+	// attempts runs under a context of its own, so that a stop lets requests in
+	// flight finish for a moment.
+	attempts     context.Context
+	stopAttempts context.CancelFunc
+	fetcher      *kafka.Fetcher
+	fetching     sync.WaitGroup
+
+	// owned by loop
+	windows  map[kafka.Partition]*window
+	queues   map[string]*queue
+	waiting  queueHeap // queues whose first entry is not in flight
+	inFlight int
+	pending  int // entries without an outcome
+	dirty    map[kafka.Partition]bool
+	blocked  time.Time // the gate said: not before
+	opened   <-chan struct{}
+}
+
+// fetched is one fetch, filtered, in the order of its partitions.
+type fetched struct {
+	partition kafka.Partition
+	next      kafka.NextOffset
+	entries   []*entry
+	err       error
+}
+
+// queue holds the changes of one subject, in order; the first is tried.
+type queue struct {
+	key     string
+	entries []*entry
+	when    time.Time // the first entry is not tried before
+	index   int       // in the heap, -1 while its first entry is in flight
+}
+
+func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[kafka.Partition]kafka.Commit) (*session, error) {
+	s := &session{
+		lane:    l,
+		claim:   claim,
+		fetched: make(chan fetched, 1),
+		results: make(chan result, cap(l.slots)),
+		windows: map[kafka.Partition]*window{},
+		queues:  map[string]*queue{},
+		dirty:   map[kafka.Partition]bool{},
+	}
+	s.attempts, s.stopAttempts = context.WithCancel(context.WithoutCancel(ctx))
+	next := map[kafka.Partition]kafka.NextOffset{}
+	for p, c := range commits {
+		s.windows[p] = newWindow(c.Next)
+		next[p] = c.Next
+		if err := s.reopen(ctx, p, c); err != nil {
+			s.stopAttempts()
+			return nil, err
+		}
+	}
+	s.fetcher = l.kafka.NewFetcher(next, kafka.FetchOptions{})
+	return s, nil
+}
+
+// reopen reads the changes again that had no outcome below the position.
+func (s *session) reopen(ctx context.Context, p kafka.Partition, c kafka.Commit) error {
+	open, err := decodeOpen(c.Metadata)
+	if err != nil {
+		return fmt.Errorf("position of %s: %w", p, err)
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	f := s.kafka.NewFetcher(map[kafka.Partition]kafka.NextOffset{p: kafka.NextOffset(open[0])}, kafka.FetchOptions{})
+	defer f.Close()
+	for f.Position(p) < c.Next {
+		batches, err := f.Fetch(ctx)
+		if err != nil {
+			return fmt.Errorf("read the open changes of %s: %w", p, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		for _, b := range batches {
+			for i := range b.Messages {
+				if _, found := slices.BinarySearch(open, b.Messages[i].Offset); found {
+					s.take(fetched{partition: p, next: c.Next, entries: s.filter(b.Messages[i : i+1])})
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// fetch reads ahead of the loop, by one fetch.
+func (s *session) fetch(ctx context.Context) {
+	for {
+		batches, err := s.fetcher.Fetch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			select {
+			case s.fetched <- fetched{err: err}:
+			case <-ctx.Done():
+			}
+			return
+		}
+		for _, b := range batches {
+			select {
+			case s.fetched <- fetched{partition: b.Partition, next: b.Next, entries: s.filter(b.Messages)}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// loop tells changes until ctx ends or the claim is lost.
+func (s *session) loop(ctx context.Context) error {
+	s.fetching.Go(func() { s.fetch(ctx) })
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	commit := time.NewTicker(s.config.CommitInterval)
+	defer commit.Stop()
+	for {
+		now := s.now()
+		timer.Reset(s.untilNext(now))
+		select {
+		case <-ctx.Done():
+			return s.finish()
+		case f := <-s.room():
+			if f.err != nil {
+				return fmt.Errorf("fetch %s: %w", s.config.Names.Changes(), f.err)
+			}
+			s.take(f)
+		case s.slot(now) <- struct{}{}:
+			s.launch(now)
+		case r := <-s.results:
+			s.settle(r)
+		case <-s.opened:
+			s.hurry(now)
+		case <-timer.C:
+		case <-commit.C:
+			if err := s.commit(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if s.inFlight == 0 && len(s.waiting) == 0 && len(s.fetched) == 0 { // idle: the position moves at once
+			if err := s.commit(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// room is the channel of fetches while there is room for more.
+func (s *session) room() <-chan fetched {
+	if s.pending >= s.config.MaxPending {
+		return nil
+	}
+	return s.fetched
+}
+
+// slot is the lane's channel of slots while an entry is due.
+func (s *session) slot(now time.Time) chan<- struct{} {
+	if len(s.waiting) == 0 || s.waiting[0].when.After(now) || s.blocked.After(now) {
+		return nil
+	}
+	return s.slots
+}
+
+func (s *session) untilNext(now time.Time) time.Duration {
+	if len(s.waiting) == 0 {
+		return time.Hour // for a fetch or a result
+	}
+	due := later(s.waiting[0].when, s.blocked)
+	if !due.After(now) {
+		return time.Hour // it waits for a slot, not for time
+	}
+	return due.Sub(now)
+}
+
+// take puts fetched changes into the queues of their subjects.
+func (s *session) take(f fetched) {
+	w := s.windows[f.partition]
+	for _, e := range f.entries {
+		w.add(e.position.Offset)
+		s.pending++
+		q := s.queues[e.key]
+		if q == nil {
+			q = &queue{key: e.key, when: s.now(), index: -1}
+			s.queues[e.key] = q
+			heap.Push(&s.waiting, q)
+		}
+		q.entries = append(q.entries, e)
+	}
+	w.next = max(w.next, f.next)
+	s.dirty[f.partition] = true
+	s.metrics.pending.Set(float64(s.pending))
+}
+
+// launch starts the attempt of the queue that is due first. A slot was taken.
+func (s *session) launch(now time.Time) {
+	ok, again, opened := s.gate.admit(now)
+	if !ok {
+		<-s.slots
+		s.blocked, s.opened = again, opened
+		return
+	}
+	s.blocked, s.opened = time.Time{}, nil
+	q := s.waiting[0]
+	heap.Pop(&s.waiting)
+	s.inFlight++
+	e := q.entries[0]
+	go func() {
+		r := s.attempt(s.attempts, e)
+		<-s.slots
+		s.results <- r // has room for as many as there are slots
+	}()
+}
+
+// settle takes what came of an attempt.
+func (s *session) settle(r result) {
+	s.inFlight--
+	q := s.queues[r.entry.key]
+	if !r.final {
+		q.when = r.again
+		heap.Push(&s.waiting, q)
+		return
+	}
+	s.windows[r.entry.position.Partition].done(r.entry.position.Offset)
+	s.dirty[r.entry.position.Partition] = true
+	s.pending--
+	s.metrics.pending.Set(float64(s.pending))
+	if q.entries = q.entries[1:]; len(q.entries) == 0 {
+		delete(s.queues, q.key)
+		return
+	}
+	q.when = s.now()
+	heap.Push(&s.waiting, q)
+}
+
+// hurry makes everything due that waits because the endpoint failed: it answers again.
+func (s *session) hurry(now time.Time) {
+	s.blocked, s.opened = time.Time{}, nil
+	for _, q := range s.waiting {
+		if q.entries[0].failedWithLane {
+			q.when = now
+		}
+	}
+	heap.Init(&s.waiting)
+}
+
+// commit moves the position as far as outcomes are recorded.
+func (s *session) commit(ctx context.Context) error {
+	if len(s.dirty) == 0 {
+		return nil
+	}
+	commits := make(map[kafka.Partition]kafka.Commit, len(s.dirty))
+	for p := range s.dirty {
+		commits[p] = s.windows[p].commit()
+	}
+	if err := s.claim.Commit(ctx, commits); err != nil {
+		return fmt.Errorf("commit the position: %w", err)
+	}
+	clear(s.dirty)
+	return nil
+}
+
+// finish lets requests in flight end, and commits what they settled. The claim
+// may be lost by then: a repeat under the same id is what is promised.
+func (s *session) finish() error {
+	grace := time.AfterFunc(s.config.FinishTimeout, s.stopAttempts)
+	defer grace.Stop()
+	for s.inFlight > 0 {
+		s.settle(<-s.results)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.FinishTimeout)
+	defer cancel()
+	if err := s.commit(ctx); err != nil && !isStop(err) {
+		return err
+	}
+	return nil
+}
+
+// close ends what is still running; the loop has returned.
+func (s *session) close() {
+	s.stopAttempts()
+	for s.inFlight > 0 { // the loop returned early
+		<-s.results
+		s.inFlight--
+	}
+	_ = s.fetcher.Close()
+	s.fetching.Wait()
+	s.metrics.pending.Set(0)
+}
+
+// queueHeap orders queues by when their first entry is due.
+type queueHeap []*queue
+
+func (h queueHeap) Len() int           { return len(h) }
+func (h queueHeap) Less(i, j int) bool { return h[i].when.Before(h[j].when) }
+func (h queueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push adds x; for container/heap.
+func (h *queueHeap) Push(x any) {
+	q, _ := x.(*queue)
+	q.index = len(*h)
+	*h = append(*h, q)
+}
+
+// Pop takes the last; for container/heap.
+func (h *queueHeap) Pop() any {
+	old := *h
+	q := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	q.index = -1
+	return q
+}

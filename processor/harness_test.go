@@ -1,0 +1,460 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/goleak"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/topic"
+	"github.com/assent-dev/assent/schemas"
+)
+
+var seedFlag = flag.Uint64("seed", 0, "seed of the random logs; 0 draws one")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+func seed(t testing.TB) *rand.Rand {
+	s := *seedFlag
+	if s == 0 {
+		s = rand.Uint64()
+	}
+	t.Logf("seed %d (repeat with -seed %d)", s, s)
+	return rand.New(rand.NewPCG(s, 1))
+}
+
+// world is a broker with the topics, and a client and producer of the test's own.
+type world struct {
+	testing.TB
+	ctx        context.Context
+	cluster    *kfake.Cluster
+	client     *kafka.Client
+	producer   *kafka.Producer
+	names      topic.Names
+	partitions int
+}
+
+func newWorld(t testing.TB, partitions int, options ...kfake.Opt) *world {
+	t.Helper()
+	cluster, err := kfake.NewCluster(append(options, kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	t.Cleanup(cancel)
+	w := &world{TB: t, ctx: ctx, cluster: cluster, partitions: partitions, names: topic.Names{Prefix: "t."}}
+	t.Cleanup(func() { w.cluster.Close() })
+	w.client = w.newClient()
+	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: 1}), false); err != nil {
+		t.Fatal(err)
+	}
+	w.producer = w.client.NewProducer(kafka.ProducerOptions{MaxBatchBytes: maxBatchBytes})
+	t.Cleanup(func() { _ = w.producer.Close() })
+	return w
+}
+
+func (w *world) newClient() *kafka.Client {
+	w.Helper()
+	c, err := kafka.New(kafka.Config{Brokers: w.cluster.ListenAddrs(), Logger: testLogger(w.TB)})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// testLogger prints with -v only.
+func testLogger(t testing.TB) *slog.Logger {
+	if !testing.Verbose() {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// running is a processor that runs.
+type running struct {
+	*Processor
+	w      *world
+	client *kafka.Client
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
+}
+
+func (w *world) config() Config {
+	return Config{Names: w.names, SessionTimeout: 3 * time.Second, Logger: testLogger(w.TB)}
+}
+
+func (w *world) start(change ...func(*Config)) *running {
+	w.Helper()
+	config := w.config()
+	for _, c := range change {
+		c(&config)
+	}
+	client := w.newClient()
+	p, err := New(config, client)
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Processor: p, w: w, client: client, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = p.Run(ctx)
+	}()
+	w.Cleanup(r.stop)
+	return r
+}
+
+// stop ends the processor politely and waits for it. Twice is fine.
+func (r *running) stop() {
+	r.cancel()
+	<-r.done
+}
+
+// die ends the processor as a kill does: its connections are cut, nothing is said
+// to the group.
+func (r *running) die() {
+	_ = r.client.Close()
+	r.stop()
+}
+
+// awaitFolded waits until everything in the log is folded by r.
+func (r *running) awaitFolded() {
+	r.w.Helper()
+	ctx, cancel := context.WithTimeout(r.w.ctx, patience)
+	defer cancel()
+	for index, end := range r.w.ends(r.w.names.Events()) {
+		if end == 0 {
+			continue
+		}
+		if err := r.WaitFolded(ctx, index, int64(end)-1); err != nil {
+			r.w.Fatalf("partition %d is not folded up to %d: %v; %v", index, end, err, r.Ready())
+		}
+	}
+}
+
+func (r *running) awaitReady() {
+	r.w.Helper()
+	r.w.eventually("ready", r.Ready)
+}
+
+// eventually polls until check has no error.
+func (w *world) eventually(what string, check func() error) {
+	w.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (w *world) logs(topic string) []kafka.Partition {
+	all := make([]kafka.Partition, w.partitions)
+	for i := range all {
+		all[i] = kafka.Partition{Topic: topic, Index: int32(i)}
+	}
+	return all
+}
+
+func (w *world) ends(topic string) map[int32]kafka.NextOffset {
+	w.Helper()
+	found, err := w.client.Offsets(w.ctx, w.logs(topic), kafka.Latest)
+	if err != nil {
+		w.Fatal(err)
+	}
+	ends := make(map[int32]kafka.NextOffset)
+	for p, end := range found {
+		ends[p.Index] = end
+	}
+	return ends
+}
+
+func (w *world) produce(records ...kafka.Record) []kafka.Position {
+	w.Helper()
+	positions, err := w.producer.Produce(w.ctx, records...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return positions
+}
+
+// publish writes events as the gateway does.
+func (w *world) publish(events ...consent.Event) []kafka.Position {
+	w.Helper()
+	records := make([]kafka.Record, len(events))
+	for i := range events {
+		records[i] = w.record(&events[i])
+	}
+	return w.produce(records...)
+}
+
+func (w *world) record(e *consent.Event) kafka.Record {
+	w.Helper()
+	value, err := schemas.EncodeEvent(nil, e)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return kafka.Record{Topic: w.names.Events(), Key: e.Key(), Value: value, Headers: topic.EventHeaders(e, "")}
+}
+
+// read calls each for every record of a topic, partition by partition.
+func (w *world) read(topic string, each func(*kafka.Message)) {
+	w.Helper()
+	for index, end := range w.ends(topic) {
+		if end == 0 {
+			continue
+		}
+		at := kafka.Partition{Topic: topic, Index: index}
+		f := w.client.NewFetcher(map[kafka.Partition]kafka.NextOffset{at: 0}, kafka.FetchOptions{})
+		for f.Position(at) < end {
+			batches, err := f.Fetch(w.ctx)
+			if err != nil {
+				w.Fatal(err)
+			}
+			for _, b := range batches {
+				for i := range b.Messages {
+					each(&b.Messages[i])
+				}
+			}
+		}
+		_ = f.Close()
+	}
+}
+
+func (w *world) changes() []consent.Change {
+	w.Helper()
+	var all []consent.Change
+	w.read(w.names.Changes(), func(m *kafka.Message) {
+		c, err := schemas.DecodeChange(m.Value)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if want := kafka.PartitionFor(c.Key(), w.partitions); string(m.Key) != string(c.Key()) || m.Partition.Index != want {
+			w.Fatalf("a change stands at %s, its key belongs to partition %d", m.Position, want)
+		}
+		all = append(all, c)
+	})
+	return all
+}
+
+func (w *world) letters() []schemas.DeadLetter {
+	w.Helper()
+	var all []schemas.DeadLetter
+	w.read(w.names.DeadLetters(), func(m *kafka.Message) {
+		l, err := schemas.DecodeDeadLetter(m.Value)
+		if err != nil {
+			w.Fatal(err)
+		}
+		all = append(all, l)
+	})
+	return all
+}
+
+// restored is what a restart would restore now.
+func (w *world) restored() map[subjectID]consent.State {
+	w.Helper()
+	indexes := make([]int32, w.partitions)
+	for i := range indexes {
+		indexes[i] = int32(i)
+	}
+	tables, err := restore(w.ctx, w.client, w.names.State(), indexes, w.partitions)
+	if err != nil {
+		w.Fatal(err)
+	}
+	states := make(map[subjectID]consent.State)
+	for _, r := range tables {
+		if r.alarm != nil {
+			w.Fatal(r.alarm)
+		}
+		for id, f := range r.table.subjects {
+			states[id] = *f.state
+		}
+	}
+	return states
+}
+
+// reference folds consent.events straight: no batches, no restore, no table.
+func (w *world) reference() (states map[subjectID]consent.State, changes []consent.Change) {
+	w.Helper()
+	states = make(map[subjectID]consent.State)
+	w.read(w.names.Events(), func(m *kafka.Message) {
+		e, refused := decode(m, w.partitions)
+		if refused != nil {
+			return
+		}
+		id := subjectID{e.Tenant, e.Subject, e.Test}
+		next, told, _ := consent.Fold(states[id], &e)
+		if !reflect.DeepEqual(next, states[id]) {
+			states[id] = next
+		}
+		changes = append(changes, told...)
+	})
+	return states, changes
+}
+
+// requireReference fails unless what is in the topics is what a straight fold gives:
+// equal states, and each change told, at least once, with the same content, first
+// tellings in order.
+func (w *world) requireReference() {
+	w.Helper()
+	wantStates, wantChanges := w.reference()
+	states := w.restored()
+	if len(states) != len(wantStates) {
+		w.Errorf("%d states, want %d", len(states), len(wantStates))
+	}
+	for id, want := range wantStates {
+		if got := states[id]; !reflect.DeepEqual(got, want) {
+			w.Errorf("state of %s differs:\n got %s\nwant %s", id.subject, dump(got), dump(want))
+		}
+	}
+	w.requireChanges(wantChanges)
+}
+
+func (w *world) requireChanges(want []consent.Change) {
+	w.Helper()
+	told := make(map[consent.UUID]consent.Change)
+	version := make(map[string]int64)
+	for _, c := range w.changes() {
+		if first, again := told[c.ID]; again {
+			if first != c {
+				w.Errorf("change %s was told with two contents:\n%+v\n%+v", c.ID, first, c)
+			}
+			continue
+		}
+		told[c.ID] = c
+		key := fmt.Sprint(string(c.Tenant), string(c.Subject), c.Purpose, c.Test)
+		if c.Version != version[key]+1 {
+			w.Errorf("change %s has version %d after %d", c.ID, c.Version, version[key])
+		}
+		version[key] = c.Version
+	}
+	for _, c := range want {
+		got, ok := told[c.ID]
+		if !ok {
+			w.Errorf("change %s (%s %s -> %s) was never told", c.ID, c.Purpose, c.From, c.To)
+		} else if got != c {
+			w.Errorf("change differs:\n got %+v\nwant %+v", got, c)
+		}
+		delete(told, c.ID)
+	}
+	for id, c := range told {
+		w.Errorf("change %s (%s %s -> %s) should not have been told", id, c.Purpose, c.From, c.To)
+	}
+}
+
+func dump(s consent.State) string {
+	text := fmt.Sprintf("whole %+v", s.Whole)
+	for _, r := range s.Rows {
+		text += fmt.Sprintf("\n  %s v%d %s/%d", r.Purpose, r.Version, r.Announced.Status, r.Announced.Allowed)
+		for name, record := range map[string]*consent.Record{"yes": r.Yes, "pending": r.Pending, "no": r.No, "ended": r.Ended} {
+			if record != nil {
+				text += fmt.Sprintf(" %s=%+v", name, *record)
+			}
+		}
+		if r.NoEvent != nil {
+			text += fmt.Sprintf(" event=%+v", *r.NoEvent)
+		}
+	}
+	return text
+}
+
+// newUUID is a random id.
+func newUUID(r *rand.Rand) (u consent.UUID) {
+	for i := range u {
+		u[i] = byte(r.Uint32())
+	}
+	return u
+}
+
+// base is when random histories begin: long before the broker's clock.
+var base = consent.InstantOf(time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC))
+
+// event is a stamped event, received at base plus some seconds.
+func event(r *rand.Rand, subject consent.Subject, action consent.Action, purpose consent.Purpose, seconds int) consent.Event {
+	at := base.Add(time.Duration(seconds) * time.Second)
+	return consent.Event{
+		ID: newUUID(r), Tenant: consent.DefaultTenant, Subject: subject, Action: action, Purpose: purpose,
+		OccurredAt: at, ReceivedAt: at, EffectiveAt: at, Channel: consent.Web,
+		Policy: &consent.Policy{Version: "v1", Model: consent.OptIn, LegalBasis: consent.BasisConsent},
+	}
+}
+
+var allPurposes = []consent.Purpose{"*", "a", "m", "m.e", "m.s"}
+
+// randomLog is a log of events over few subjects and purposes: late ones, repeated
+// ones, with and without expiry, jurisdictions, double opt-in, test.
+func randomLog(r *rand.Rand, n int) []consent.Event {
+	pick := func(of ...consent.Action) consent.Action { return of[r.IntN(len(of))] }
+	var log []consent.Event
+	for clock := 1; len(log) < n; clock += r.IntN(5) {
+		if len(log) > 0 && r.IntN(8) == 0 {
+			log = append(log, log[r.IntN(len(log))])
+			continue
+		}
+		subject := consent.Subject(fmt.Sprintf("user:%d", r.IntN(9)))
+		purpose := allPurposes[r.IntN(len(allPurposes))]
+		action := pick(consent.Grant, consent.Grant, consent.Grant, consent.Refuse, consent.Withdraw, consent.Withdraw, consent.Invalidate, consent.Request, consent.Defer)
+		if action == consent.Grant && purpose == consent.Root {
+			purpose = "m.e"
+		}
+		e := event(r, subject, action, purpose, clock)
+		e.EffectiveAt = e.ReceivedAt.Add(-time.Duration(r.IntN(20)) * time.Second)
+		for _, p := range allPurposes {
+			if purpose.Covers(p) && p != consent.Root {
+				e.Policy.Covers = append(e.Policy.Covers, p)
+			}
+		}
+		if action == consent.Grant {
+			if r.IntN(3) == 0 {
+				e.Policy.ExpiresAt = e.EffectiveAt.Add(time.Duration(1+r.IntN(30)) * time.Second)
+			}
+			e.Policy.DoubleOptIn = r.IntN(5) == 0
+		}
+		e.Jurisdiction = [...]consent.Jurisdiction{"", "DE", "US-CA"}[r.IntN(3)]
+		e.Test = r.IntN(10) == 0
+		log = append(log, e)
+	}
+	return log
+}
+
+var errCrash = errors.New("crash, by the test")
+
+// crash ends a processor behind a step of its nth batch: from then on it takes no step.
+func crash(at step, nth int) (func(*Config), <-chan struct{}) {
+	crashed := make(chan struct{})
+	return func(c *Config) {
+		c.Stripes = 1 // one goroutine calls the hook
+		seen, over := 0, false
+		c.after = func(s step) error {
+			if s == at && !over {
+				if seen++; seen == nth {
+					over = true
+					close(crashed)
+				}
+			}
+			if over {
+				return errCrash
+			}
+			return nil
+		}
+	}, crashed
+}

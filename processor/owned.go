@@ -1,0 +1,206 @@
+package processor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/assent-dev/assent/internal/kafka"
+)
+
+// phase is what a claimed partition is doing.
+type phase uint8
+
+const (
+	restoring  phase = iota // reads its changelog
+	catchingUp              // folds what was in the log when the claim began
+	live                    // answers
+	stopped                 // an alarm: see partition.alarm
+)
+
+// partition is one claimed partition of consent.events: its table, and how far
+// it is folded. Its stripe's goroutine writes, requests read.
+type partition struct {
+	index        int32
+	table        *Table
+	heartbeatAge func() time.Duration
+
+	mu    sync.Mutex
+	phase phase
+	next  kafka.NextOffset // folded and published up to here
+	end   kafka.NextOffset // of the log when the claim began
+	alarm error
+	moved chan struct{} // closed when next or phase moves; nil while nobody waits
+}
+
+// starts notes where folding begins, and the end that makes the partition live.
+func (p *partition) starts(table *Table, next, end kafka.NextOffset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.table, p.next, p.end, p.phase = table, next, end, catchingUp
+	p.advance()
+}
+
+// folded notes that everything before next is published.
+func (p *partition) folded(next kafka.NextOffset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next = max(p.next, next)
+	p.advance()
+}
+
+func (p *partition) stop(alarm error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.alarm = stopped, alarm
+	p.wake()
+}
+
+func (p *partition) advance() {
+	if p.phase == catchingUp && p.next >= p.end {
+		p.phase = live
+	}
+	p.wake()
+}
+
+func (p *partition) wake() {
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
+}
+
+// progress tells how far the partition is folded, and gives a channel that is
+// closed at the next move.
+func (p *partition) progress() (kafka.NextOffset, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.moved == nil {
+		p.moved = make(chan struct{})
+	}
+	return p.next, p.moved
+}
+
+// answers gives the table while the partition may be answered for: live, and with
+// a heartbeat so young that nobody else can own it. nil otherwise.
+func (p *partition) answers(limit time.Duration) *Table {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != live || p.heartbeatAge() > limit {
+		return nil
+	}
+	return p.table
+}
+
+func (p *partition) isStopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase == stopped
+}
+
+// waitsFor is why the partition does not answer yet, nil when it does.
+func (p *partition) waitsFor() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch p.phase {
+	case restoring:
+		return fmt.Errorf("partition %d is being restored", p.index)
+	case catchingUp:
+		return fmt.Errorf("partition %d has %d records to fold", p.index, int64(p.end-p.next))
+	case stopped:
+		return fmt.Errorf("partition %d is stopped: %w", p.index, p.alarm)
+	case live:
+	}
+	return nil
+}
+
+// owned is which partitions this process has claimed now.
+type owned struct {
+	mu         sync.RWMutex
+	partitions map[int32]*partition
+	joined     bool          // a claim was seen: we are a member
+	changed    chan struct{} // closed and replaced when the set changes
+}
+
+func newOwned() *owned {
+	return &owned{partitions: make(map[int32]*partition), changed: make(chan struct{})}
+}
+
+func (o *owned) find(index int32) (*partition, <-chan struct{}) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.partitions[index], o.changed
+}
+
+func (o *owned) claim(parts map[kafka.Partition]*partition) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range parts {
+		o.partitions[p.index] = p
+	}
+	o.joined = true
+	o.notify()
+}
+
+// release drops the partitions of a claim, unless another claim has taken them.
+func (o *owned) release(parts map[kafka.Partition]*partition) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range parts {
+		if o.partitions[p.index] == p {
+			delete(o.partitions, p.index)
+		}
+	}
+	o.notify()
+}
+
+func (o *owned) notify() {
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+// waitFor is why not every claimed partition answers, nil when all do.
+func (o *owned) waitFor(limit time.Duration) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	switch {
+	case !o.joined:
+		return errors.New("waiting to join the group")
+	case len(o.partitions) == 0:
+		return errors.New("no partition is claimed")
+	}
+	var waiting []error
+	for _, p := range o.partitions {
+		if err := p.waitsFor(); err != nil {
+			waiting = append(waiting, err)
+		} else if p.answers(limit) == nil {
+			waiting = append(waiting, fmt.Errorf("partition %d: the last heartbeat is older than %s", p.index, limit))
+		}
+	}
+	slices.SortFunc(waiting, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(waiting...)
+}
+
+// waitFolded waits until the event at offset of a partition is folded and published.
+func (o *owned) waitFolded(ctx context.Context, index int32, offset kafka.LastOffset) error {
+	for {
+		var moved <-chan struct{}
+		p, changed := o.find(index)
+		if p != nil {
+			var next kafka.NextOffset
+			if next, moved = p.progress(); next >= offset.Next() {
+				return nil
+			}
+		}
+		select {
+		case <-moved:
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/schemas"
+)
+
+func grantEvent(n int) consent.Event {
+	return consent.Event{
+		Subject: consent.Subject(fmt.Sprintf("user:%d", n)), Purpose: "marketing.email", Action: consent.Grant, Channel: consent.Web,
+		OccurredAt: consent.InstantOf(time.Now()),
+		Notice:     consent.Notice{ID: "newsletter", Version: "2", Language: "en"},
+		Evidence:   consent.Evidence{Method: consent.ClickAccept},
+	}
+}
+
+func withdrawEvent(n int) consent.Event {
+	return consent.Event{Subject: consent.Subject(fmt.Sprintf("user:%d", n)), Purpose: "marketing.email", Action: consent.Withdraw}
+}
+
+// publish writes raw values to consent.intake, all to one partition.
+func (r *rig) publish(values ...[]byte) []kafka.Position {
+	r.Helper()
+	p := r.client.NewProducer(kafka.ProducerOptions{})
+	defer p.Close() //nolint:errcheck // all is acknowledged
+	records := make([]kafka.Record, len(values))
+	for i, v := range values {
+		records[i] = kafka.Record{Topic: r.topics.Intake(), Key: []byte("any key"), Value: v, Headers: []kafka.Header{{Key: "app", Value: []byte("x")}}}
+	}
+	positions, err := p.Produce(r.context(), records...)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return positions
+}
+
+func encoded(t testing.TB, e consent.Event) []byte {
+	t.Helper()
+	b, err := schemas.EncodeIntakeEvent(nil, &e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (r *rig) deadLetters() []schemas.DeadLetter {
+	r.Helper()
+	var all []schemas.DeadLetter
+	for _, m := range r.read(r.topics.DeadLetters()) {
+		l, err := schemas.DecodeDeadLetter(m.value)
+		if err != nil {
+			r.Fatal(err)
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+func TestIntake_ChecksStampsAndWritesAsOverHTTP(t *testing.T) {
+	r := newRig(t)
+	withdrawal := withdrawEvent(1)
+	withdrawal.Subject, withdrawal.Purpose, withdrawal.Tenant = "Jane@shop.example", "Marketing.Email", ""
+	given := grantEvent(2)
+	given.ID = consent.UUID{9}
+	at := r.publish(encoded(t, grantEvent(1)), encoded(t, withdrawal), encoded(t, given))
+	r.eventually("three events are in the log", func() bool { return len(r.read("consent.events")) == 3 })
+
+	intake := map[int64]message{}
+	for _, m := range r.read("consent.intake") {
+		intake[int64(m.Offset)] = m
+	}
+	derived := func(p kafka.Position) consent.UUID {
+		return consent.DeriveUUID(consent.NamespaceEvent, []byte("position\x00"+p.String()))
+	}
+	byID := map[consent.UUID]consent.Event{}
+	for _, e := range r.events() {
+		byID[e.ID] = e
+	}
+	if e, ok := byID[derived(at[0])]; !ok || e.Policy == nil || e.Policy.ExpiresAt == 0 || e.ReceivedAt != consent.InstantOf(intake[int64(at[0].Offset)].time) {
+		t.Errorf("the grant: %+v", e)
+	}
+	if e, ok := byID[derived(at[1])]; !ok || e.Subject != janeID || e.Purpose != "marketing.email" || e.Tenant != "default" || e.EffectiveAt != e.ReceivedAt {
+		t.Errorf("the withdrawal: %+v", e)
+	}
+	if e, ok := byID[given.ID]; !ok || e.Subject != "user:2" {
+		t.Errorf("the event with an id: %+v", e)
+	}
+}
+
+func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(t *testing.T) {
+	r := newRig(t)
+	good := encoded(t, grantEvent(1))
+	refused := grantEvent(2)
+	refused.Evidence.Method, refused.Notice, refused.OccurredAt = consent.Scroll, consent.Notice{}, 0
+	raw := grantEvent(3)
+	raw.Subject = "jane@shop.example"
+	notYet := withdrawEvent(4)
+	notYet.Action, notYet.Purpose = consent.Erase, "*"
+	nobody := withdrawEvent(5)
+	nobody.Subject = ""
+	poisoned := []struct {
+		value []byte
+		codes string
+	}{
+		{[]byte("random bytes that are no record at all"), "no_schema"},
+		{nil, "no_schema"},
+		{good[:len(good)-3], "truncated"},
+		{append(bytes.Clone(good), 0), "trailing"},
+		{append(bytes.Clone(good[:10]), 0xfe, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff), ""},
+		{encoded(t, refused), "affirmative,informed,fresh"},
+		{encoded(t, raw), "pseudonymous"},
+		{encoded(t, notYet), "not_yet"},
+		{encoded(t, nobody), "malformed"},
+	}
+	var values [][]byte
+	for _, p := range poisoned {
+		values = append(values, p.value)
+	}
+	at := r.publish(append(values, encoded(t, withdrawEvent(7)))...)
+	r.eventually("the withdrawal behind them is in the log", func() bool { return len(r.read("consent.events")) == 1 })
+	r.eventually("all are dead letters", func() bool { return len(r.deadLetters()) >= len(poisoned) })
+	letters := r.deadLetters()
+	if len(letters) != len(poisoned) {
+		t.Fatalf("%d dead letters, want %d", len(letters), len(poisoned))
+	}
+	for i, l := range letters {
+		p := poisoned[i]
+		if l.Topic != "consent.intake" || l.Partition != at[i].Index || l.Offset != int64(at[i].Offset) || !bytes.Equal(l.Value, p.value) || string(l.Key) != "any key" || len(l.Headers) != 1 || l.Role != "gateway" {
+			t.Errorf("dead letter %d: %+v", i, l)
+		}
+		if l.Code == "" || (p.codes != "" && l.Code != p.codes) {
+			t.Errorf("dead letter %d: code %q, want %q", i, l.Code, p.codes)
+		}
+		if strings.Contains(l.Reason, "jane") {
+			t.Errorf("dead letter %d tells the subject: %s", i, l.Reason)
+		}
+	}
+	r.stop()
+	if log := r.log.String(); strings.Contains(log, "jane") || strings.Contains(log, "random bytes") || !strings.Contains(log, at[0].String()) {
+		t.Errorf("the log tells a payload, or no position:\n%s", log)
+	}
+}
+
+// sums gives the records of the event log by their id, each form of them once.
+func (r *rig) sums() map[string]map[[32]byte]bool {
+	r.Helper()
+	all := map[string]map[[32]byte]bool{}
+	for _, m := range r.read("consent.events") {
+		e, err := schemas.DecodeEvent(m.value)
+		if err != nil {
+			r.Fatal(err)
+		}
+		id := e.ID.String()
+		if all[id] == nil {
+			all[id] = map[[32]byte]bool{}
+		}
+		all[id][sha256.Sum256(append(append(bytes.Clone(m.key), m.value...), fmt.Sprint(m.headers)...))] = true
+	}
+	return all
+}
+
+func TestIntake_ARepeatIsByteIdentical(t *testing.T) {
+	r := newRig(t)
+	// No commit is answered, so that what was written is written again by the
+	// next membership.
+	const offsetCommit = 8
+	refused := 0
+	r.cluster.ControlKey(offsetCommit, func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if refused++; refused > 3 {
+			return nil, nil, false
+		}
+		r.cluster.KeepControl()
+		return nil, fmt.Errorf("cut"), true
+	})
+	bare := withdrawEvent(2)
+	bare.Subject = "jane@shop.example"
+	r.publish(encoded(t, grantEvent(1)), encoded(t, bare))
+	r.eventually("both are written twice", func() bool { return len(r.read("consent.events")) >= 4 })
+	sums := r.sums()
+	if len(sums) != 2 {
+		t.Errorf("%d events, want 2", len(sums))
+	}
+	for id, forms := range sums {
+		if len(forms) != 1 {
+			t.Errorf("event %s has %d forms", id, len(forms))
+		}
+	}
+}
+
+func TestIntake_SurvivesTheBrokersAbsenceAndSkipsNothing(t *testing.T) {
+	r := newRig(t)
+	r.publish(encoded(t, withdrawEvent(0)))
+	r.eventually("the first is in the log", func() bool { return len(r.read("consent.events")) == 1 })
+	// Produce to the event log fails for a while, then the broker goes away altogether.
+	const produce = 0
+	failing := true
+	r.cluster.ControlKey(produce, func(req kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		for _, t := range req.(*kmsg.ProduceRequest).Topics {
+			if t.Topic == "consent.events" && failing {
+				return nil, fmt.Errorf("cut"), true
+			}
+		}
+		return nil, nil, false
+	})
+	for n := 1; n <= 20; n++ {
+		r.publish(encoded(t, withdrawEvent(n)))
+	}
+	port := r.brokerPort()
+	r.cluster.Close()
+	r.startBroker(port)
+	r.eventually("all are in the log", func() bool {
+		subjects := map[consent.Subject]bool{}
+		for _, e := range r.events() {
+			subjects[e.Subject] = true
+		}
+		return len(subjects) == 21
+	})
+	if letters := r.deadLetters(); len(letters) != 0 {
+		t.Errorf("%d dead letters", len(letters))
+	}
+}
+
+func TestIntake_GoesOnWhereItWas(t *testing.T) {
+	r := newRig(t)
+	r.publish(encoded(t, withdrawEvent(1)))
+	r.eventually("it is in the log", func() bool { return len(r.read("consent.events")) == 1 })
+	r.stop() // politely: the position is committed
+	r.publish(encoded(t, withdrawEvent(2)))
+	r.startGateway(func(_ *Config, d *Deps) { d.Metrics = nil })
+	r.eventually("the next is in the log", func() bool { return len(r.read("consent.events")) >= 2 })
+	if n := len(r.read("consent.events")); n != 2 {
+		t.Errorf("%d records, want 2", n)
+	}
+}

@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/problem"
+	"github.com/assent-dev/assent/internal/token"
+	"github.com/assent-dev/assent/internal/topic"
+	"github.com/assent-dev/assent/producer/intake"
+	"github.com/assent-dev/assent/schemas"
+	"github.com/assent-dev/assent/schemas/jsonform"
+)
+
+// entry is one event on its way through a request: what was asked, and what
+// became of it. It is recorded when it has no problem at the end.
+type entry struct {
+	claims   intake.Claims
+	accepted intake.Accepted
+	position kafka.Position
+	problem  *problem.Problem
+	purpose  string // as asked, where an answer names it: submissions
+}
+
+func (e *entry) protective() bool { return e.claims.Event.Action.Protective() }
+
+func (e *entry) fail(p problem.Problem) { e.problem = &p }
+
+// recorded is the answer for an event that all in-sync replicas have.
+type recorded struct {
+	Purpose     string         `json:"purpose,omitempty"`
+	EventID     string         `json:"event_id"`
+	ReceivedAt  string         `json:"received_at"`
+	EffectiveAt string         `json:"effective_at"`
+	Position    wirePosition   `json:"position"`
+	Token       string         `json:"token"`
+	Status      string         `json:"status"`
+	Subject     string         `json:"subject,omitempty"` // only when it was hashed
+	Warnings    []problem.Item `json:"warnings"`
+}
+
+type wirePosition struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+}
+
+const statusRecorded = "recorded"
+
+func (e *entry) answer() recorded {
+	x := &e.accepted.Event
+	r := recorded{
+		Purpose:     e.purpose,
+		EventID:     x.ID.String(),
+		ReceivedAt:  x.ReceivedAt.String(),
+		EffectiveAt: x.EffectiveAt.String(),
+		Position:    wirePosition{e.position.Topic, e.position.Index, int64(e.position.Offset)},
+		Token:       token.Encode(e.position.Index, int64(e.position.Offset)),
+		Status:      statusRecorded,
+		Warnings:    make([]problem.Item, 0, len(e.accepted.Warnings)),
+	}
+	if e.accepted.Hashed {
+		r.Subject = string(x.Subject)
+	}
+	for _, w := range e.accepted.Warnings {
+		r.Warnings = append(r.Warnings, problem.Item{Code: string(w.Code), Field: w.Field, Message: w.Message})
+	}
+	return r
+}
+
+// accept decides about every entry that has no problem yet.
+func (g *Gateway) accept(entries []*entry) {
+	for _, e := range entries {
+		if e.problem != nil {
+			continue
+		}
+		accepted, err := g.intake.Accept(e.claims)
+		e.accepted = accepted
+		if err != nil {
+			e.fail(refusal(err))
+		}
+	}
+}
+
+// refusal tells a sender why an event was not accepted.
+func refusal(err error) problem.Problem {
+	if unusable := new(jsonform.Unusable); errors.As(err, &unusable) {
+		p := problem.BadRequest(unusable.Error() + "; nothing was recorded")
+		if unusable.Field != "" {
+			p.Errors = []problem.Item{{Code: string(consent.CodeMalformed), Field: unusable.Field, Message: unusable.Message}}
+		}
+		return p
+	}
+	faults := consent.Faults{}
+	errors.As(err, &faults)
+	kind, detail := "invalid-grant", "the grant breaks a rule: see errors; nothing was recorded"
+	items := make([]problem.Item, len(faults))
+	for i, f := range faults {
+		items[i] = problem.Item{Code: string(f.Code), Field: f.Field, Message: f.Message}
+		if f.Code == consent.CodeNotYet {
+			kind, detail = "not-yet", "this version does not offer the action; nothing was recorded"
+		} else if f.Field == "action" {
+			kind, detail = "malformed", "the action is not known; nothing was recorded"
+		}
+	}
+	return problem.Unprocessable(kind, detail, items)
+}
+
+// write writes every entry without a problem to consent.events and fills in its
+// position, or the problem that the broker had. It returns when all in-sync
+// replicas have them; it does not end with the request: who has gone away may
+// have withdrawn.
+func (g *Gateway) write(ctx context.Context, entries []*entry, traceparent string) {
+	records := make([]kafka.Record, 0, len(entries))
+	written := make([]*entry, 0, len(entries))
+	for _, e := range entries {
+		if e.problem != nil {
+			continue
+		}
+		record, err := g.record(&e.accepted, traceparent)
+		if err != nil {
+			e.fail(refusal(err))
+			continue
+		}
+		records, written = append(records, record), append(written, e)
+	}
+	if len(records) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.config.ProduceTimeout)
+	defer cancel()
+	positions, err := g.events.Produce(ctx, records...)
+	if err == nil {
+		for i, e := range written {
+			e.position = positions[i]
+		}
+		return
+	}
+	if now := time.Now().Unix(); g.warned.Swap(now) != now { // once a second tells enough
+		g.log.Warn("events were not confirmed by the broker and are answered 503", "events", len(records), "error", err)
+	}
+	results := outcomes(err, len(records))
+	for i, e := range written {
+		if results[i].Outcome == kafka.Written {
+			e.position = results[i].Position
+			continue
+		}
+		e.fail(unconfirmed(results[i].Outcome, e.accepted.Event.ID))
+	}
+}
+
+// outcomes gives what became of each of n records.
+func outcomes(err error, n int) []kafka.RecordResult {
+	if failed := new(kafka.ProduceError); errors.As(err, &failed) && len(failed.Results) == n {
+		return failed.Results
+	}
+	results := make([]kafka.RecordResult, n)
+	for i := range results {
+		results[i] = kafka.RecordResult{Outcome: kafka.Unknown, Err: err}
+	}
+	return results
+}
+
+const brokerRetryAfter = 2 * time.Second
+
+// unconfirmed says whether the event may be in the log, and how to repeat it so
+// that it counts once.
+func unconfirmed(o kafka.Outcome, id consent.UUID) problem.Problem {
+	detail := "the broker is away or cannot store: nothing was recorded, send it again"
+	if o == kafka.Unknown {
+		detail = fmt.Sprintf("the broker did not confirm in time: whether the event was recorded is not known; send it again with the same Idempotency-Key, or with event_id %s, so that it counts once", id)
+	}
+	return problem.Unavailable("broker-unavailable", detail, brokerRetryAfter)
+}
+
+// record makes the record of consent.events. An event whose texts no record can
+// hold is refused when it is a grant; a restriction goes on without them.
+func (g *Gateway) record(a *intake.Accepted, traceparent string) (kafka.Record, error) {
+	value, err := schemas.EncodeEvent(nil, &a.Event)
+	if unfit := new(schemas.EncodeError); errors.As(err, &unfit) {
+		if a.Event.Action == consent.Grant {
+			return kafka.Record{}, consent.Faults{{Code: consent.CodeMalformed, Field: unfit.Field, Message: unfit.Reason}}
+		}
+		a.Event = essentials(a.Event)
+		a.Warnings = append(a.Warnings, consent.Warning{Code: consent.WarnUnknownField, Field: unfit.Field, Message: "does not fit into a record: recorded without the texts that came with it"})
+		value, err = schemas.EncodeEvent(nil, &a.Event)
+	}
+	if err != nil {
+		return kafka.Record{}, consent.Faults{{Code: consent.CodeMalformed, Message: err.Error()}}
+	}
+	return kafka.Record{
+		Topic:   g.config.Topics.Events(),
+		Key:     a.Event.Key(),
+		Value:   value,
+		Headers: topic.EventHeaders(&a.Event, traceparent),
+	}, nil
+}
+
+// essentials is what decides, without what only tells more.
+func essentials(e consent.Event) consent.Event {
+	return consent.Event{
+		ID: e.ID, InteractionID: e.InteractionID, RequestID: e.RequestID,
+		Tenant: e.Tenant, Subject: e.Subject, Purpose: e.Purpose, Action: e.Action,
+		OccurredAt: e.OccurredAt, SentAt: e.SentAt, ReceivedAt: e.ReceivedAt, EffectiveAt: e.EffectiveAt,
+		Channel: e.Channel, Jurisdiction: e.Jurisdiction, Policy: e.Policy, Invalidates: e.Invalidates, Test: e.Test,
+	}
+}
+
+// count tells the metrics what became of the entries.
+func (g *Gateway) count(entries []*entry) {
+	for _, e := range entries {
+		outcome := outcomeRecorded
+		if e.problem != nil {
+			switch e.problem.Status {
+			case 422:
+				outcome = outcomeRefused
+			case 429:
+				outcome = outcomeLimited
+			case 503:
+				outcome = outcomeUnavailable
+			default:
+				outcome = outcomeUnusable
+			}
+		}
+		g.metrics.count(doorHTTP, &e.claims.Event, outcome)
+	}
+}

@@ -1,0 +1,305 @@
+package schemas
+
+import (
+	"errors"
+	"io"
+	"math"
+	"math/bits"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/hamba/avro/v2"
+
+	"github.com/assent-dev/assent/consent"
+)
+
+// decoder reads one body. The first fault sticks; what is read after it is zero.
+//
+// The library's reader grants memory for what a length declares, loops as often
+// as a count declares, cuts numbers that are too long for an int and goes on
+// after the end of its input. So every length, count and number passes through
+// a method here, and the reader is asked only for what is known to be there.
+type decoder struct {
+	r       *avro.Reader
+	left    int // bytes not yet read, at most
+	err     *DecodeError
+	path    string // prefix of field names in errors
+	intake  bool   // a publisher's event: see DecodeIntakeEvent
+	words   vocabulary
+	scratch []byte
+}
+
+var decoders = sync.Pool{New: func() any {
+	return &decoder{
+		r:       avro.NewReader(nil, 0, avro.WithReaderConfig(config)),
+		words:   vocabulary{},
+		scratch: make([]byte, 0, 1024),
+	}
+}}
+
+// newDecoder starts on the body of a framed value.
+func newDecoder(b []byte, fingerprint uint64) (*decoder, error) {
+	body, err := unframe(b, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	d := decoders.Get().(*decoder)
+	d.r.Reset(body)
+	d.left = len(body)
+	return d, nil
+}
+
+// finish tells how it went, and that nothing follows.
+func (d *decoder) finish() error {
+	if d.err != nil {
+		return d.err
+	}
+	if d.r.Peek(); d.r.Error == nil {
+		return &DecodeError{Code: CodeTrailing, Reason: "bytes follow the record"}
+	}
+	return nil
+}
+
+func (d *decoder) release() {
+	d.r.Reset(nil)
+	d.r.Error, d.err, d.path, d.intake = nil, nil, "", false
+	if cap(d.scratch) > keptBufferBytes {
+		d.scratch = make([]byte, 0, 1024)
+	}
+	decoders.Put(d)
+}
+
+func (d *decoder) fail(code, field, reason string) {
+	if d.err == nil {
+		d.err = &DecodeError{Code: code, Field: d.path + field, Reason: reason}
+	}
+}
+
+// failed tells whether reading may not go on.
+func (d *decoder) failed(field string) bool {
+	if d.r.Error != nil {
+		d.takeOver(field)
+	}
+	return d.err != nil
+}
+
+// takeOver makes the reader's fault ours.
+func (d *decoder) takeOver(field string) {
+	if errors.Is(d.r.Error, io.EOF) || errors.Is(d.r.Error, io.ErrUnexpectedEOF) {
+		d.fail(CodeTruncated, field, "the record ends here")
+	} else {
+		d.fail(CodeInvalid, field, "no number or flag of Avro's form")
+	}
+}
+
+func (d *decoder) long(field string) int64 {
+	if d.err != nil {
+		return 0
+	}
+	n := d.r.ReadLong()
+	if d.failed(field) {
+		return 0
+	}
+	d.left -= varintBytes(n)
+	return n
+}
+
+// varintBytes is the size of n's shortest form. A writer may use a longer one;
+// left is then too large by as much, and a bound all the same.
+func varintBytes(n int64) int {
+	return max(1, (bits.Len64(uint64(n)<<1^uint64(n>>63))+6)/7)
+}
+
+func (d *decoder) int(field string) int32 {
+	n := d.long(field)
+	if n < math.MinInt32 || n > math.MaxInt32 {
+		d.fail(CodeInvalid, field, "does not fit an int")
+		return 0
+	}
+	return int32(n)
+}
+
+// some reads the branch of a nullable field: whether a value follows.
+func (d *decoder) some(field string) bool {
+	switch d.long(field) {
+	case 0:
+		return false
+	case 1:
+		return true
+	}
+	d.fail(CodeInvalid, field, "no branch of its union")
+	return false
+}
+
+func (d *decoder) flag(field string) bool {
+	if d.err != nil {
+		return false
+	}
+	b := d.r.ReadBool()
+	if d.failed(field) {
+		return false
+	}
+	d.left--
+	return b
+}
+
+// bytes reads n bytes, known to be within limits, into the scratch buffer.
+func (d *decoder) bytes(field string, n int) []byte {
+	if d.err != nil {
+		return nil
+	}
+	if n > d.left {
+		d.fail(CodeTruncated, field, "the record ends here")
+		return nil
+	}
+	if cap(d.scratch) < n {
+		d.scratch = make([]byte, 0, n)
+	}
+	b := d.scratch[:n]
+	d.r.Read(b)
+	if d.failed(field) {
+		return nil
+	}
+	d.left -= n
+	return b
+}
+
+// sized reads a length and as many bytes; the result is good until the next read.
+func (d *decoder) sized(field string, limit int) []byte {
+	n := d.long(field)
+	switch {
+	case n < 0:
+		d.fail(CodeInvalid, field, "a negative length")
+	case n > int64(limit):
+		d.fail(CodeTooLarge, field, "longer than its limit")
+	default:
+		return d.bytes(field, int(n))
+	}
+	return nil
+}
+
+func (d *decoder) utf8(field string) []byte {
+	b := d.sized(field, maxFieldBytes)
+	if !utf8.Valid(b) {
+		d.fail(CodeInvalid, field, "not UTF-8")
+		return nil
+	}
+	return b
+}
+
+// text reads a text that is likely to be seen once.
+func (d *decoder) text(field string) string { return string(d.utf8(field)) }
+
+// word reads a text that is likely to come again.
+func (d *decoder) word(field string) string { return d.words.of(d.utf8(field)) }
+
+func (d *decoder) optionalText(field string) string {
+	if !d.some(field) {
+		return ""
+	}
+	return d.text(field)
+}
+
+func (d *decoder) optionalWord(field string) string {
+	if !d.some(field) {
+		return ""
+	}
+	return d.word(field)
+}
+
+func (d *decoder) optionalBytes(field string, limit int) []byte {
+	if !d.some(field) {
+		return nil
+	}
+	b := d.sized(field, limit)
+	if d.err != nil {
+		return nil
+	}
+	return append(make([]byte, 0, len(b)), b...)
+}
+
+func (d *decoder) id(field string) (u consent.UUID) {
+	copy(u[:], d.bytes(field, len(u)))
+	return u
+}
+
+func (d *decoder) optionalID(field string) (u consent.UUID) {
+	if d.some(field) {
+		copy(u[:], d.bytes(field, len(u)))
+	}
+	return u
+}
+
+func (d *decoder) optionalHash(field string) (h [32]byte) {
+	if d.some(field) {
+		copy(h[:], d.bytes(field, len(h)))
+	}
+	return h
+}
+
+// instant reads a nullable time. One that no calendar shows is a fault; of a
+// publisher's claim it is no claim: that refuses a grant, never a withdrawal.
+func (d *decoder) instant(field string) consent.Instant {
+	if !d.some(field) {
+		return 0
+	}
+	i := consent.Instant(d.long(field))
+	if inCalendar(i) {
+		return i
+	}
+	if !d.intake {
+		d.fail(CodeInvalid, field, "outside the years 1900 to 9999")
+	}
+	return 0
+}
+
+func (d *decoder) enum(field string, size int) uint8 {
+	n := d.long(field)
+	if n < 0 || n >= int64(size) {
+		d.fail(CodeInvalid, field, "no value of its enum")
+		return 0
+	}
+	return uint8(n)
+}
+
+func (d *decoder) optionalEnum(field string, size int) uint8 {
+	if !d.some(field) {
+		return 0
+	}
+	return d.enum(field, size)
+}
+
+func (d *decoder) tri(field string) consent.Tri {
+	switch {
+	case !d.some(field):
+		return consent.Undecided
+	case d.flag(field):
+		return consent.Allowed
+	}
+	return consent.Denied
+}
+
+// array calls item for each item. itemBytes is the least that one can take: a
+// block that declares more items than the bytes left can hold is not begun.
+func (d *decoder) array(field string, itemBytes int, item func()) {
+	for d.err == nil {
+		n := d.long(field)
+		if n == 0 {
+			return
+		}
+		if n < 0 { // a writer that gives the block's size after its count
+			if d.long(field) < 0 || n == math.MinInt64 {
+				d.fail(CodeInvalid, field, "a negative size")
+				return
+			}
+			n = -n
+		}
+		if n > int64(d.left/itemBytes) {
+			d.fail(CodeTruncated, field, "declares more items than there are bytes")
+			return
+		}
+		for ; n > 0 && d.err == nil; n-- {
+			item()
+		}
+	}
+}
