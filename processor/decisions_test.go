@@ -142,7 +142,7 @@ func (w *world) restartBroker(dir string) {
 	}
 	w.cluster.Close()
 	w.eventually("the broker opens again", func() error {
-		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir))
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond), kfake.Ports(port), kfake.DataDir(dir))
 		if err != nil {
 			return err
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/assent-dev/assent/consent"
 )
 
-// fastavroFingerprints are what fastavro 1.13.1 computes: the eight bytes as
-// they stand in the frame.
+// fastavroFingerprints are what fastavro 1.13.1 computes (and Java's Avro
+// 1.12.0): the eight bytes as they stand in the frame.
 var fastavroFingerprints = map[string]string{
 	"assent.v1.ConsentEvent":    "1261e8988549ea7e",
 	"assent.v1.ConsentState":    "6d974116d9d862b3",

@@ -24,6 +24,7 @@ func Register(mux *http.ServeMux) {
 	page(mux, "GET /demo/demo.js", "page/demo.js", "text/javascript; charset=utf-8")
 	page(mux, "GET /demo/receiver.js", "page/receiver.js", "text/javascript; charset=utf-8")
 	page(mux, "GET /demo/demo.css", "page/demo.css", "text/css; charset=utf-8")
+	page(mux, "GET /demo/icon.svg", "page/icon.svg", "image/svg+xml")
 	mux.Handle("GET /{$}", http.RedirectHandler("/demo", http.StatusFound))
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -66,8 +67,16 @@ func TestClientClose_EndsALongPollAndRefusesWhatComesAfter(t *testing.T) {
 	if err := polled.Wait(testContext(t), 1); err != nil {
 		t.Fatal(err)
 	}
+	c.connsMu.Lock()
+	conns := slices.Collect(maps.Keys(c.conns))
+	c.connsMu.Unlock()
 	if err := errors.Join(c.Close(), c.Close()); err != nil {
 		t.Fatal(err)
+	}
+	for _, conn := range conns {
+		if err := conn.SetDeadline(time.Now()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a connection is still open: %v", err)
+		}
 	}
 	if err := receive(t, "the end of the fetch", done); !errors.Is(err, ErrClosed) {
 		t.Error(err)

@@ -119,7 +119,8 @@ function latest(result) {
 
 async function start() {
   $("subject").textContent = subject();
-  const listed = (await call("GET", "/v1/purposes?jurisdiction=" + jurisdiction + "&language=en")).purposes;
+  const listed = (await call("GET", "/v1/purposes?jurisdiction=" + jurisdiction + "&language=en")).purposes
+    .filter((p) => !p.group); // a group is withdrawn as a whole, never granted
   const purposes = [];
   for (const p of listed) {
     const drawn = draw(p, (on) => attempt(purposes, () => act(p, on)));

@@ -34,10 +34,14 @@ func TestServer_ServesItsDSNAndLeavesNoChild(t *testing.T) {
 	if !alive(pid) {
 		t.Fatal("no child runs")
 	}
+	started := time.Now()
 	for range 2 {
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+	if took := time.Since(started); took > stopTimeout/2 {
+		t.Errorf("close took %s: the child does not hear the end of its standard input", took)
 	}
 	if alive(pid) {
 		t.Error("the child is still there")
@@ -251,7 +255,7 @@ func TestStart_SaysWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	t.Cleanup(func() { _ = taken.Close() })
 	blocked := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
