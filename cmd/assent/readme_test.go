@@ -21,8 +21,7 @@ func TestReadme_TheTourPrintsWhatItSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tour, found := strings.CutPrefix(string(readme), "")
-	_, tour, found = strings.Cut(tour, "<!-- tour -->")
+	_, tour, found := strings.Cut(string(readme), "<!-- tour -->")
 	tour, _, ended := strings.Cut(tour, "<!-- /tour -->")
 	if !found || !ended {
 		t.Fatal("README.md has no tour between <!-- tour --> and <!-- /tour -->")
@@ -36,7 +35,13 @@ func TestReadme_TheTourPrintsWhatItSays(t *testing.T) {
 	writeWrapper(t, filepath.Join(bin, "assent"))
 	for _, s := range steps {
 		got := runStep(t, s.command, u, bin)
-		if want := generalise(s.output); generalise(got) != want {
+		want := generalise(s.output)
+		// A question may come before its answer is written; what is sent is sent once.
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(s.command, "--json") && generalise(got) != want && time.Now().Before(deadline); {
+			time.Sleep(100 * time.Millisecond)
+			got = runStep(t, s.command, u, bin)
+		}
+		if generalise(got) != want {
 			t.Errorf("$ %s\nprinted:\n%s\nthe README says:\n%s\n\nby form:\n%s\n%s", s.command, got, s.output, generalise(got), want)
 		}
 	}
@@ -44,6 +49,9 @@ func TestReadme_TheTourPrintsWhatItSays(t *testing.T) {
 }
 
 type consoleStep struct{ command, output string }
+
+// open reports whether the command goes on in the next line: a quote is open.
+func (s consoleStep) open() bool { return strings.Count(s.command, "'")%2 == 1 }
 
 // consoleSteps takes the ```console blocks apart.
 func consoleSteps(text string) []consoleStep {
@@ -59,7 +67,7 @@ func consoleSteps(text string) []consoleStep {
 		case !inside:
 		case strings.HasPrefix(line, "$ "):
 			steps = append(steps, consoleStep{command: strings.TrimPrefix(line, "$ ")})
-		case len(steps) > 0 && strings.HasSuffix(steps[len(steps)-1].command, "\\") && steps[len(steps)-1].output == "":
+		case len(steps) > 0 && steps[len(steps)-1].open():
 			s := &steps[len(steps)-1]
 			s.command += "\n" + line
 		case len(steps) > 0:
@@ -108,7 +116,7 @@ var forms = []struct {
 	{regexp.MustCompile(`"token":\s*"[A-Za-z0-9_-]+"`), `"token":"TOKEN"`},
 	{regexp.MustCompile(`"(offset|partition|n|next)":\s*\d+`), `"$1":N`},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "URL"},
-	{regexp.MustCompile(`\s+`), " "},
+	{regexp.MustCompile(`\s+`), ""}, // the README breaks long lines
 }
 
 func generalise(s string) string {

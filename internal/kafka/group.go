@@ -72,8 +72,10 @@ func (o *GroupOptions) validate() error {
 	return errors.Join(faults...)
 }
 
-// Why a generation ended. The cause of the context that its work runs under.
+// Why there is no generation, or why it ended: the cause of the context that its work
+// runs under.
 var (
+	errNotJoined   = errors.New("not joined")
 	errRebalance   = errors.New("the group rebalances")
 	errSessionLost = errors.New("no heartbeat was answered for a whole session")
 	errWorkFailed  = errors.New("work failed")
@@ -111,8 +113,16 @@ func (c *Client) RunGroup(ctx context.Context, options GroupOptions, work func(c
 		case m.fatal(err):
 			return fmt.Errorf("group %s: %w", options.Group, err)
 		}
-		m.log.Warn("kafka group is left and joined anew", "error", err)
-		m.leave(ctx)
+		if errors.Is(err, errNotJoined) && classify(err) != verdictFenced {
+			level := slog.LevelDebug
+			if failures == 0 {
+				level = slog.LevelWarn
+			}
+			m.log.Log(ctx, level, "kafka group cannot be joined now, trying on", "error", err)
+		} else {
+			m.log.Warn("kafka group is left and joined anew", "error", err)
+			m.leave(ctx)
+		}
 		if time.Since(began) > 10*options.SessionTimeout {
 			failures = 0 // it went well for long
 		}
@@ -170,7 +180,7 @@ func (m *member) fatal(err error) bool {
 func (m *member) turn(ctx context.Context) error {
 	assigned, err := m.join(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotJoined, err)
 	}
 	claims := m.claims(assigned)
 	stripes := make([]int, len(claims))

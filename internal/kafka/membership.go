@@ -114,10 +114,15 @@ func (m *member) assign(members []kmsg.JoinGroupResponseMember, counts map[strin
 // rebalance was announced: the work that has to stop first may take a while.
 func (m *member) beat(ctx context.Context, end context.CancelCauseFunc) {
 	var pause backoff
-	next := time.Duration(0) // at once: the age counts from the join
-	for sleep(ctx, next) == nil {
+	// The first at once, and whatever the age: it counts from before the sync, which may have
+	// waited long for the others.
+	next, first := time.Duration(0), true
+	for ; sleep(ctx, next) == nil; first = false {
 		next = m.options.HeartbeatInterval
 		left := m.options.SessionTimeout - m.pulse.age()
+		if first {
+			left = m.options.SessionTimeout
+		}
 		if left <= 0 {
 			end(errSessionLost)
 			return

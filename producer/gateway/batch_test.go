@@ -337,16 +337,24 @@ func TestNew_RefusesSettingsThatCannotWork(t *testing.T) {
 }
 
 func TestEvents_AWriteThatHasBegunOutlivesItsSender(t *testing.T) {
-	entered, release, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	noticed, done := make(chan struct{}), make(chan error, 1)
+	entered := make(chan struct{})
 	log := &memoryLog{produce: func(ctx context.Context, _ int) error {
 		close(entered)
-		<-release
+		<-noticed
 		done <- ctx.Err()
-		return ctx.Err()
+		return nil
 	}}
 	r := newOffline(t, log)
+	mux := http.NewServeMux()
+	r.gateway.Register(mux)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		context.AfterFunc(request.Context(), func() { close(noticed) }) // the server has seen it
+		mux.ServeHTTP(w, request)
+	}))
+	defer server.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/events", strings.NewReader(withdrawalJSON()))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1/events", strings.NewReader(withdrawalJSON()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +369,6 @@ func TestEvents_AWriteThatHasBegunOutlivesItsSender(t *testing.T) {
 	<-entered
 	cancel()
 	<-gone
-	close(release)
 	if err := <-done; err != nil {
 		t.Errorf("the write ended with its sender: %v", err)
 	}

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -229,6 +231,46 @@ func TestIntake_SurvivesTheBrokersAbsenceAndSkipsNothing(t *testing.T) {
 	if letters := r.deadLetters(); len(letters) != 0 {
 		t.Errorf("%d dead letters", len(letters))
 	}
+}
+
+// full is an event log of a broker that has no room.
+type full struct {
+	eventLog
+	asked chan int // records of each attempt
+}
+
+func (f full) Produce(_ context.Context, records ...kafka.Record) ([]kafka.Position, error) {
+	select {
+	case f.asked <- len(records):
+	default:
+	}
+	results := make([]kafka.RecordResult, len(records))
+	for i := range results {
+		results[i].Err = errors.New("no space left on device")
+	}
+	return nil, &kafka.ProduceError{Results: results}
+}
+
+func TestIntake_CommitsNothingThatIsNotWritten(t *testing.T) {
+	r := newRig(t)
+	r.stop()
+	asked := make(chan int, 100)
+	r.wrapLog = func(l eventLog) eventLog { return full{l, asked} }
+	r.startGateway(func(_ *Config, d *Deps) { d.Metrics = nil })
+	r.publish(encoded(t, withdrawEvent(1)), []byte("poison"), encoded(t, withdrawEvent(2)))
+	for seen := 0; seen < 6; { // at least two attempts with all of them
+		select {
+		case n := <-asked:
+			seen += n
+		case <-time.After(patience):
+			t.Fatal("nothing is tried")
+		}
+	}
+	r.stop()
+	r.wrapLog = nil
+	r.startGateway(func(_ *Config, d *Deps) { d.Metrics = nil })
+	r.eventually("both are in the log", func() bool { return len(r.read("consent.events")) == 2 })
+	r.eventually("the poison is a dead letter", func() bool { return len(r.deadLetters()) == 1 })
 }
 
 func TestIntake_GoesOnWhereItWas(t *testing.T) {

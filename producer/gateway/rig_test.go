@@ -72,6 +72,7 @@ type rig struct {
 	metrics *prometheus.Registry
 	dir     string
 	stop    func()
+	wrapLog func(eventLog) eventLog // of the next gateway; nil = as it is
 
 	mu  sync.Mutex
 	now time.Time
@@ -142,6 +143,9 @@ func (r *rig) startGateway(options ...option) {
 	}
 	if r.gateway, err = New(config, deps); err != nil {
 		r.Fatal(err)
+	}
+	if r.wrapLog != nil {
+		r.gateway.events = r.wrapLog(r.gateway.events)
 	}
 	mux := http.NewServeMux()
 	r.gateway.Register(mux)

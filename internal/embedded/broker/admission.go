@@ -39,8 +39,8 @@ var appends = []kmsg.Key{kmsg.Produce, kmsg.CreateTopics, kmsg.CreatePartitions}
 // more of them than what was produced needs, and the reserve is there for them.
 var writes = []kmsg.Key{
 	kmsg.OffsetCommit, kmsg.TxnOffsetCommit, kmsg.OffsetDelete, kmsg.DeleteGroups,
-	kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.EndTxn, kmsg.WriteTxnMarkers,
-	kmsg.DeleteTopics, kmsg.DeleteRecords, kmsg.AlterConfigs, kmsg.IncrementalAlterConfigs,
+	kmsg.InitProducerID, kmsg.AddPartitionsToTxn, kmsg.AddOffsetsToTxn, kmsg.EndTxn,
+	kmsg.DeleteTopics, kmsg.IncrementalAlterConfigs,
 }
 
 // install makes the engine ask a for every request that it concerns. What is
@@ -52,6 +52,7 @@ func (a *admission) install(engine *kfake.Cluster) {
 		kfake.Fault{Keys: appends, Err: kerr.KafkaStorageError, Count: -1, When: func(kmsg.Request) bool { return a.isLow() }},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1, When: damagesLog},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics, kmsg.CreatePartitions}, Err: kerr.InvalidPartitions, Count: -1, When: asksTooMuch},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.IncrementalAlterConfigs}, Err: kerr.PolicyViolation, Count: -1, When: changesBroker},
 	)
 }
 
@@ -113,6 +114,15 @@ func asksTooMuch(req kmsg.Request) bool {
 		return slices.ContainsFunc(req.Topics, func(t kmsg.CreatePartitionsRequestTopic) bool { return t.Count > maxPartitions })
 	}
 	return false
+}
+
+// changesBroker says that a request is for the settings of the broker itself:
+// they would switch on what keepEverything keeps off.
+func changesBroker(req kmsg.Request) bool {
+	alter, ok := req.(*kmsg.IncrementalAlterConfigsRequest)
+	return ok && slices.ContainsFunc(alter.Resources, func(r kmsg.IncrementalAlterConfigsRequestResource) bool {
+		return r.ResourceType != kmsg.ConfigResourceTypeTopic
+	})
 }
 
 // Where the fields of a record batch stand, in bytes from its begin.

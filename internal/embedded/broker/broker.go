@@ -234,6 +234,7 @@ func (b *Broker) start(ln *guardListener, opts Options, with seams) error {
 		kfake.ClusterID("assent"),
 		kfake.DataDir(b.layout.log()),
 		kfake.BrokerConfigs(keepEverything),
+		kfake.MaxVersions(servedVersions()),
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return ln, nil }),
 		kfake.WithLogger(&engineLog{log: opts.Logger, onWriteError: b.admission.fail}),
 	}

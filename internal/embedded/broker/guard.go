@@ -24,18 +24,6 @@ const (
 
 var errFrame = errors.New("not a request that the broker knows")
 
-// newestVersions has the newest version of each api key that the protocol
-// library can decode, -1 for a key that it cannot.
-var newestVersions = func() (table [kmsg.MaxKey + 1]int16) {
-	for key := range table {
-		table[key] = -1
-		if req := kmsg.RequestForKey(int16(key)); req != nil {
-			table[key] = req.MaxVersion()
-		}
-	}
-	return table
-}()
-
 // checkFrame judges the first 8 bytes of a request:
 //
 //	| size int32 | api key int16 | version int16 |   big endian

@@ -67,12 +67,9 @@ func (h hostile) fill(v reflect.Value) {
 }
 
 func (h hostile) request() []byte {
-	var req kmsg.Request
-	for req == nil {
-		req = kmsg.RequestForKey(int16(h.IntN(kmsg.MaxKey + 1)))
-	}
+	req := kmsg.RequestForKey(int16(pick(h, served...)))
 	h.fill(reflect.ValueOf(req).Elem())
-	req.SetVersion(int16(h.IntN(int(req.MaxVersion()) + 1)))
+	req.SetVersion(int16(h.IntN(int(newestVersions[req.Key()]) + 1)))
 	raw := kmsg.NewRequestFormatter(kmsg.FormatterClientID("hostile")).AppendRequest(nil, req, 1)
 	for h.IntN(3) == 0 && len(raw) > 12 { // the head stays: the guard has its own tests
 		raw[12+h.IntN(len(raw)-12)] = pick[byte](h, 0, 1, 0x7f, 0x80, 0xff)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/assent-dev/assent/internal/embedded/chdb"
@@ -37,6 +38,8 @@ const (
 	// killInterval is the pause between two attempts to stop a query: one that comes before the query is
 	// registered does nothing.
 	killInterval = 20 * time.Millisecond
+	// acceptPause lets file descriptors come free.
+	acceptPause = 50 * time.Millisecond
 )
 
 // Server answers ClickHouse's native protocol with one engine session per connection.
@@ -132,10 +135,9 @@ func (s *Server) Serve(listener net.Listener) error {
 			if s.stoppingNow() {
 				return ErrServerClosed
 			}
-			var temporary interface{ Temporary() bool }
-			if errors.As(err, &temporary) && temporary.Temporary() { // out of file descriptors, reset before accept
-				s.opts.Logger.Warn("a connection could not be accepted", "err", err)
-				time.Sleep(50 * time.Millisecond)
+			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) {
+				s.opts.Logger.Warn("a connection could not be accepted; trying again", "err", err)
+				time.Sleep(acceptPause)
 				continue
 			}
 			return fmt.Errorf("accept: %w", err)

@@ -29,6 +29,6 @@
 //
 //   - supervise: one for the life of a Server; starts children one after the other, on a thread of its own, since
 //     Linux ties the death signal to the thread. Ends by Close.
-//   - two readers per child: its standard output and standard error. They end with the child.
+//   - three per child, which end with it: one waits for its end, two read its standard output and standard error.
 //   - in the child: one that waits for the end of standard input, and the front's (see package chfront).
 package clickhouse
