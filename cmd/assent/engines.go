@@ -82,10 +82,29 @@ func (p *program) openClickHouse(ctx context.Context, e *engines, s *upSettings)
 		DataDir: e.dir.Path("clickhouse"), Addr: s.ClickHouseAddr, Library: library, Database: "assent",
 		Executable: self, Args: []string{clickhouse.Command}, Env: p.childEnv(), LockWait: lockWait, Logger: p.log,
 	})
+	if errors.Is(err, clickhouse.ErrListen) {
+		return usageError{fmt.Errorf("--clickhouse-addr: %w", err)}
+	}
 	if err != nil {
 		return usageOr(err)
 	}
 	e.clickhouse, e.dsn = server, server.DSN()
+	return e.tellDSN()
+}
+
+// dsnFile is where the address of the embedded ClickHouse stands while it runs,
+// with the password that was drawn for this run, for other commands of the same
+// user.
+const dsnFile = "clickhouse.dsn"
+
+func (e *engines) tellDSN() error {
+	path := e.dir.Path(dsnFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) { // its rights may have been widened
+		return fmt.Errorf("write the address of the embedded ClickHouse: %w", err)
+	}
+	if err := os.WriteFile(path, []byte(e.dsn+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write the address of the embedded ClickHouse: %w", err)
+	}
 	return nil
 }
 

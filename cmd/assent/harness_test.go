@@ -41,15 +41,16 @@ func TestMain(m *testing.M) {
 
 // up is one running `assent up`.
 type up struct {
-	t         testing.TB
-	cmd       *exec.Cmd
-	log       *lockedBuffer
-	exited    chan struct{}
-	HTTP      string  `json:"http"`
-	Kafka     string  `json:"kafka"`
-	ClickHous string  `json:"clickhouse"`
-	Ready     bool    `json:"ready"`
-	ReadyIn   float64 `json:"ready_in_seconds"`
+	t          testing.TB
+	cmd        *exec.Cmd
+	log        *lockedBuffer
+	exited     chan struct{}
+	data       string
+	HTTP       string  `json:"http"`
+	Kafka      string  `json:"kafka"`
+	ClickHouse string  `json:"clickhouse"`
+	Ready      bool    `json:"ready"`
+	ReadyIn    float64 `json:"ready_in_seconds"`
 }
 
 type lockedBuffer struct {
@@ -99,7 +100,7 @@ func startUp(t testing.TB, dataDir string, env []string, args ...string) *up {
 func tryUp(t testing.TB, dataDir string, env []string, args ...string) (*up, error) {
 	args = append([]string{"up", "--output=json", "--data-dir=" + dataDir, "--partitions=6",
 		"--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0"}, args...)
-	u := &up{t: t, log: &lockedBuffer{}, exited: make(chan struct{})}
+	u := &up{t: t, data: dataDir, log: &lockedBuffer{}, exited: make(chan struct{})}
 	u.cmd = assentCommand(context.Background(), env, args...)
 	u.cmd.Stderr = u.log
 	out, err := u.cmd.StdoutPipe()

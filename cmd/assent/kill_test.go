@@ -47,6 +47,19 @@ func (r *recorder) heard(id string) bool {
 	return r.told[id] > 0
 }
 
+func (r *recorder) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.told)
+}
+
+// newServer serves h until the test ends, and gives its address.
+func newServer(t testing.TB, h http.Handler) string {
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 const killDownstreams = `
 tenant: default
 downstreams:
@@ -73,10 +86,9 @@ type killRun struct {
 func newKillRun(t *testing.T, env ...string) *killRun {
 	k := &killRun{t: t, data: t.TempDir(), recorder: &recorder{told: map[string]int{}}, accepted: map[string]string{}, seed: uint64(time.Now().UnixNano())}
 	t.Logf("seed %d", k.seed)
-	receiver := httptest.NewServer(k.recorder)
-	t.Cleanup(receiver.Close)
+	receiver := newServer(t, k.recorder)
 	downstreams := filepath.Join(t.TempDir(), "downstreams.yaml")
-	if err := os.WriteFile(downstreams, fmt.Appendf(nil, killDownstreams, receiver.URL), 0o600); err != nil {
+	if err := os.WriteFile(downstreams, fmt.Appendf(nil, killDownstreams, receiver), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	k.env = append([]string{"RECORDER_SECRET=whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}, env...)

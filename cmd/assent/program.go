@@ -72,20 +72,17 @@ func (p *program) root() *cobra.Command {
 		Short:         "Consent events in, decisions, told downstreams and provable history out",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usagef("%w; --help lists the flags", err)
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(
+	return group(root,
 		p.upCommand(), p.gatewayCommand(), p.processorCommand(), p.fanoutCommand(), p.sinkCommand(),
 		p.eventCommand(), p.subjectCommand(), p.auditCommand(), p.deadLetterCommand(),
 		p.topicsCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand(),
 		p.embeddedClickHouseCommand(),
 	)
-	return root
 }
 
 // command makes a subcommand over a settings struct: its flags, and its

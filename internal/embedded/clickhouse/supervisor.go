@@ -79,6 +79,9 @@ const (
 	stopTimeout = drainTimeout + engineStopTimeout + time.Second
 )
 
+// ErrListen says that the address cannot be listened on.
+var ErrListen = errors.New("cannot listen")
+
 // ErrClosed is what Healthy returns after Close.
 var ErrClosed = errors.New("embedded ClickHouse is closed")
 
@@ -112,7 +115,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	_, _ = rand.Read(secret) // never fails, see crypto/rand
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", opts.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("embedded ClickHouse: %w; choose another port, or stop what listens there", err)
+		return nil, fmt.Errorf("embedded ClickHouse: %w: %w; choose another port (0 = any free one), or stop what listens there", ErrListen, err)
 	}
 	socket, err := listener.(*net.TCPListener).File()
 	if err != nil {

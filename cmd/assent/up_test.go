@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// assent runs a command of the binary to its end.
+func assent(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := assentCommand(ctx, env, args...)
+	var out, errs lockedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+func wantRefusal(t *testing.T, code int, stderr string, words ...string) {
+	t.Helper()
+	if code != exitUsage {
+		t.Errorf("exit code %d, want %d\n%s", code, exitUsage, stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(stderr, w) {
+			t.Errorf("the error does not say %q:\n%s", w, stderr)
+		}
+	}
+}
+
+func TestUp_SaysWhatToDoWhenAPortIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, flag := range []string{"--http-addr", "--kafka-addr", "--clickhouse-addr"} {
+		args := []string{"up", "--data-dir=" + t.TempDir()}
+		for _, f := range []string{"--http-addr", "--kafka-addr", "--clickhouse-addr"} {
+			addr := "127.0.0.1:0"
+			if f == flag {
+				addr = taken.Addr().String()
+			}
+			args = append(args, f+"="+addr)
+		}
+		code, _, stderr := assent(t, nil, args...)
+		wantRefusal(t, code, stderr, taken.Addr().String(), flag)
+	}
+}
+
+func TestUp_WaitsForALockedDataDirectoryThenSaysWhoHasIt(t *testing.T) {
+	dir := t.TempDir()
+	u := startUp(t, dir, nil)
+	began := time.Now()
+	code, _, stderr := assent(t, nil, "up", "--data-dir="+dir, "--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0")
+	wantRefusal(t, code, stderr, "is in use by process", dir)
+	if waited := time.Since(began); waited < 14*time.Second {
+		t.Errorf("gave up after %s, want 15s", waited)
+	}
+	u.stop()
+	startUp(t, dir, nil).stop() // the directory is free again
+}
+
+func TestUp_RefusesADirectoryOfANewerVersionAndLeavesItAlone(t *testing.T) {
+	dir := t.TempDir()
+	startUp(t, dir, nil).stop()
+	version := filepath.Join(dir, "VERSION")
+	newer := []byte(`{"format":999,"writer":"assent 9.0"}`)
+	if err := os.WriteFile(version, newer, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := assent(t, nil, "up", "--data-dir="+dir, "--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0")
+	wantRefusal(t, code, stderr, "format 999", "9.0")
+	if after, err := os.ReadFile(version); err != nil || string(after) != string(newer) {
+		t.Errorf("VERSION was changed to %s (%v)", after, err)
+	}
+}
+
+func TestUp_ReportsEveryFaultOfTheSettingsAtOnce(t *testing.T) {
+	code, _, stderr := assent(t, []string{"ASSENT_HTTP_ADRR=x", "ASSENT_PARTITIONS=none", "ASSENT_SUBJECT_KEY=short"},
+		"up", "--data-dir="+t.TempDir(), "--http-addr=0.0.0.0:0")
+	wantRefusal(t, code, stderr, "ASSENT_HTTP_ADRR", "did you mean ASSENT_HTTP_ADDR?", "ASSENT_PARTITIONS")
+	code, _, stderr = assent(t, []string{"ASSENT_SUBJECT_KEY=short"}, "up", "--data-dir="+t.TempDir(), "--http-addr=0.0.0.0:0", "--stripes=99")
+	wantRefusal(t, code, stderr, "ASSENT_ALLOW_OPEN", "ASSENT_SUBJECT_KEY", "ASSENT_STRIPES")
+}
+
+func TestUp_NamesFileAndLineOfAFaultyRegistry(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "purposes.yaml")
+	text := "tenant: default\ncontroller: {name: X, contact: x@x.example}\npurposes:\n  - id: Newsletter\n    title: N\n    legal_basis: wishes\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"config", "check"}, {"up", "--data-dir=" + t.TempDir(), "--http-addr=127.0.0.1:0"}} {
+		code, _, stderr := assent(t, nil, append(args, "--purposes="+file)...)
+		wantRefusal(t, code, stderr, file+":4:", file+":6:")
+	}
+}
+
+func TestUp_WithoutItsLibrarySaysHowToGetIt(t *testing.T) {
+	code, _, stderr := assent(t, []string{"ASSENT_LIBCHDB=" + filepath.Join(t.TempDir(), "none.so")},
+		"up", "--data-dir="+t.TempDir(), "--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0")
+	wantRefusal(t, code, stderr, "libchdb", "ASSENT_LIBCHDB")
+}
+
+func TestUp_AKilledClickHouseComesBackAndTheHistoryIsWhole(t *testing.T) {
+	u := startUp(t, t.TempDir(), nil)
+	send := func(n int) {
+		for range n {
+			u.mustPost("/v1/events", map[string]any{"subject": "user:1", "purpose": "analytics", "action": "withdraw"}, nil, http.StatusAccepted)
+		}
+	}
+	events := func() int {
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+		}
+		if status, err := u.get("/v1/subjects/user:1/history?limit=1000&kind=event", &page); err != nil || status != http.StatusOK {
+			return -1
+		}
+		return len(page.Items)
+	}
+	send(10)
+	eventually(t, 20*time.Second, "ten events are in the history", func() bool { return events() == 10 })
+	killChild(t, u.cmd.Process.Pid)
+	send(10) // the gateway does not need the history
+	eventually(t, 40*time.Second, "all twenty events are in the history, each once", func() bool { return events() == 20 })
+	if strings.Count(u.log.String(), "the embedded ClickHouse is ready") < 2 {
+		t.Errorf("the log does not tell that ClickHouse was started again:\n%s", u.log)
+	}
+	u.stop()
+}
+
+// killChild kills the process that runs the embedded ClickHouse.
+func killChild(t *testing.T, parent int) {
+	t.Helper()
+	out, err := exec.Command("pgrep", "-P", itoa(parent), "-f", "embedded-clickhouse").Output()
+	if err != nil {
+		t.Fatalf("find the ClickHouse process: %v", err)
+	}
+	for _, field := range strings.Fields(string(out)) {
+		if err := syscall.Kill(atoi(t, field), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestUp_OnOthersEnginesStartsNoneOfItsOwn(t *testing.T) {
+	first := startUp(t, t.TempDir(), nil)
+	dsn := clickhouseDSN(t, first)
+	dir := t.TempDir()
+	second := startUp(t, dir, []string{"ASSENT_KAFKA_BROKERS=" + first.Kafka, "ASSENT_CLICKHOUSE_DSN=" + dsn, "ASSENT_TOPIC_PREFIX=second."})
+	if second.Kafka != first.Kafka || second.ClickHouse != "" {
+		t.Errorf("the second one runs on kafka %s and clickhouse %q", second.Kafka, second.ClickHouse)
+	}
+	second.mustPost("/v1/events", map[string]any{"subject": "user:2", "purpose": "analytics", "action": "withdraw"}, nil, http.StatusAccepted)
+	var d struct {
+		Status string `json:"status"`
+	}
+	eventually(t, 5*time.Second, "the second one decides", func() bool {
+		second.mustGet("/v1/decisions?subject=user:2&purpose=analytics", &d)
+		return d.Status == "withdrawn"
+	})
+	first.mustGet("/v1/decisions?subject=user:2&purpose=analytics", &d)
+	if d.Status != "none" {
+		t.Errorf("the first one, under another prefix, says %s", d.Status)
+	}
+	for _, engine := range []string{"kafka", "clickhouse"} {
+		if _, err := os.Stat(filepath.Join(dir, engine)); err == nil {
+			t.Errorf("the second one made a folder for %s", engine)
+		}
+	}
+	second.stop()
+	first.stop()
+}
+
+func TestUp_ARestartKeepsEverything(t *testing.T) {
+	dir := t.TempDir()
+	u := startUp(t, dir, nil)
+	var sent struct {
+		Subject string `json:"subject"`
+	}
+	u.mustPost("/v1/events", map[string]any{"subject": "jane@shop.example", "purpose": "marketing", "action": "withdraw"}, &sent, http.StatusAccepted)
+	u.stop()
+	u = startUp(t, dir, nil)
+	var d struct {
+		Subject, Status, Reason string
+	}
+	u.mustGet("/v1/decisions?subject=jane@shop.example&purpose=marketing.email", &d)
+	if d.Status != "withdrawn" || d.Reason != "ancestor" || d.Subject != sent.Subject {
+		t.Errorf("after a restart: %+v", d)
+	}
+	code, out, stderr := assent(t, nil, "subject", "id", "Jane@Shop.example", "--data-dir="+dir)
+	if code != exitDone || strings.TrimSpace(out) != sent.Subject {
+		t.Errorf("subject id printed %q (%s), the answer said %q", out, stderr, sent.Subject)
+	}
+	u.stop()
+}
+
+func TestCommands_HelpNamesSettingsWithDefaultsAndVariables(t *testing.T) {
+	code, out, _ := assent(t, nil, "up", "--help")
+	for _, want := range []string{"--data-dir", "ASSENT_DATA_DIR", "./data", "--partitions", "(default 12)"} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("up --help does not say %q:\n%s", want, out)
+		}
+	}
+	code, _, stderr := assent(t, nil, "upp")
+	wantRefusal(t, code, stderr, "upp")
+	code, _, stderr = assent(t, nil, "up", "--no-such-flag")
+	wantRefusal(t, code, stderr, "no-such-flag")
+}
+
+func TestTopicsAndMigrate_DoingItAgainChangesNothing(t *testing.T) {
+	u := startUp(t, t.TempDir(), nil)
+	env := []string{"ASSENT_KAFKA_BROKERS=" + u.Kafka, "ASSENT_CLICKHOUSE_DSN=" + clickhouseDSN(t, u)}
+	code, out, stderr := assent(t, env, "topics", "apply", "--partitions=6", "--replication=1")
+	if code != exitDone || !strings.Contains(out, "nothing to do") {
+		t.Errorf("topics apply: %d %s %s", code, out, stderr)
+	}
+	if code, out, _ = assent(t, env, "topics", "apply", "--partitions=6", "--replication=1", "--topic-prefix=x.", "--dry-run"); code != exitDone || !strings.Contains(out, "would do: make x.consent.events with 6 partitions") {
+		t.Errorf("topics apply --dry-run: %d %s", code, out)
+	}
+	if code, _, stderr = assent(t, env, "topics", "apply", "--partitions=7", "--replication=1"); code != exitFailed || !strings.Contains(stderr, "partitions") {
+		t.Errorf("another number of partitions: %d %s", code, stderr)
+	}
+	if code, out, stderr = assent(t, env, "migrate"); code != exitDone || !strings.Contains(out, "nothing to do") {
+		t.Errorf("migrate: %d %s %s", code, out, stderr)
+	}
+	u.stop()
+}
