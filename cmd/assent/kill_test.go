@@ -60,6 +60,16 @@ func newServer(t testing.TB, h http.Handler) string {
 	return s.URL
 }
 
+// downstreamsFile declares one downstream that hears everything at url.
+func downstreamsFile(t testing.TB, url string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "downstreams.yaml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, killDownstreams, url), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 const killDownstreams = `
 tenant: default
 downstreams:
@@ -87,10 +97,7 @@ func newKillRun(t *testing.T, env ...string) *killRun {
 	k := &killRun{t: t, data: t.TempDir(), recorder: &recorder{told: map[string]int{}}, accepted: map[string]string{}, seed: uint64(time.Now().UnixNano())}
 	t.Logf("seed %d", k.seed)
 	receiver := newServer(t, k.recorder)
-	downstreams := filepath.Join(t.TempDir(), "downstreams.yaml")
-	if err := os.WriteFile(downstreams, fmt.Appendf(nil, killDownstreams, receiver), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	downstreams := downstreamsFile(t, receiver)
 	k.env = append([]string{"RECORDER_SECRET=whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}, env...)
 	k.args = []string{"--downstreams=" + downstreams}
 	return k

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -91,10 +90,7 @@ func TestRoles_ApartOnOthersEnginesDoTheMainJob(t *testing.T) {
 	engines := startUp(t, t.TempDir(), nil)
 	hook := &recorder{told: map[string]int{}}
 	receiver := newServer(t, hook)
-	downstreams := filepath.Join(t.TempDir(), "downstreams.yaml")
-	if err := os.WriteFile(downstreams, fmt.Appendf(nil, killDownstreams, receiver), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	downstreams := downstreamsFile(t, receiver)
 	purposes := filepath.Join(moduleRoot(t), "internal", "registry", "sample.yaml")
 	env := []string{"ASSENT_KAFKA_BROKERS=" + engines.Kafka, "ASSENT_CLICKHOUSE_DSN=" + clickhouseDSN(t, engines), "ASSENT_TOPIC_PREFIX=apart.",
 		"ASSENT_SUBJECT_KEY=" + strings.Repeat("0123456789abcdef", 4), "RECORDER_SECRET=whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}
