@@ -129,7 +129,7 @@ func (c *Catalogue) strictestModel(d *Declaration, asked Jurisdiction, s *State)
 	return model, asked
 }
 
-// Purposes lists what an answer about the whole subject covers: every declared
+// AllPurposes lists what an answer about the whole subject covers: every declared
 // purpose and all on record, sorted. Groups and * appear only when on record.
 func (c *Catalogue) AllPurposes(s *State) []Purpose {
 	seen := map[Purpose]bool{}

@@ -66,8 +66,11 @@ func TestRestore_RowsCountOnceTheirWholeRowIsThere(t *testing.T) {
 	expect("a second write that was cut short", map[consent.Purpose]int64{"m": 1})
 	w.produce(w.stateRow("a", 1, 20, nil), w.stateRow("*", 1, 20, whole))
 	expect("completed by the next owner", map[consent.Purpose]int64{"*": 1, "a": 1, "m": 2})
-	w.produce(w.stateRow("m", 1, 12, nil), w.stateRow("*", 0, 12, whole))
+	w.produce(w.stateRow("m", 1, 12, nil), w.stateRow("*", 0, 12, &consent.Whole{Clock: 4}))
 	expect("older rows, written late", map[consent.Purpose]int64{"*": 1, "a": 1, "m": 2})
+	if s := w.restored()[subjectID{tenant: consent.DefaultTenant, subject: anna}]; s.Whole.Clock != 5 {
+		t.Errorf("clock %d after an older whole row was written late, want 5", s.Whole.Clock)
+	}
 }
 
 func TestRestore_TombstonesRemove(t *testing.T) {

@@ -58,7 +58,7 @@ func poison(w *world, r *rand.Rand) map[string]kafka.Record {
 		"truncated":                 value(whole[:len(whole)/2]),
 		"trailing":                  value(append(bytes.Clone(whole), 7)),
 		"truncated bomb":            value(bomb),
-		"too_large":                 value(append(bytes.Clone(whole), make([]byte, 2<<20)...)),
+		"too_large":                 value(append(bytes.Clone(whole), make([]byte, maxEventBytes)...)),
 		"wrong_key":                 stranger,
 		"wrong_key missing":         unkeyed,
 		"wrong_partition":           misplaced,

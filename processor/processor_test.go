@@ -2,11 +2,13 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
 )
 
 const (
@@ -199,5 +201,143 @@ func TestProcessor_IsReadyOnlyOnceTheBacklogIsFolded(t *testing.T) {
 	}
 	if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
 		t.Error("answers after it has stopped")
+	}
+}
+
+// What was begun is finished: an abandoned write could reach the broker after the
+// next owner has restored.
+func TestProcessor_AStopFinishesTheBatchInHand(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	w.publish(event(r, anna, consent.Withdraw, "m", 1))
+	var p *running
+	started := make(chan struct{})
+	p = w.start(func(c *Config) {
+		c.Stripes = 1
+		c.after = func(s step) error {
+			if s == stepFold {
+				<-started
+				p.cancel()
+			}
+			return nil
+		}
+	})
+	close(started)
+	<-p.done
+	if n := len(w.changes()); n != 1 {
+		t.Errorf("%d changes, want 1", n)
+	}
+	if n := len(w.restored()); n != 1 {
+		t.Errorf("%d states, want 1", n)
+	}
+	if next := w.committed(); next != 1 {
+		t.Errorf("offset %d committed, want 1", next)
+	}
+}
+
+func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	hold, reached := make(chan struct{}), make(chan struct{}, 1)
+	p := w.start(func(c *Config) {
+		c.Stripes = 1
+		c.after = func(s step) error {
+			if s == stepTell {
+				reached <- struct{}{}
+				<-hold
+			}
+			return nil
+		}
+	})
+	p.awaitReady()
+	w.publish(event(r, anna, consent.Withdraw, "m", 1))
+	<-reached
+	if _, ok := p.State(consent.DefaultTenant, anna, false); !ok {
+		t.Error("does not answer while it writes")
+	}
+	p.cancel()
+	w.eventually("it stops answering", func() error {
+		if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
+			return errors.New("answers")
+		}
+		return nil
+	})
+	close(hold)
+	p.stop()
+}
+
+func TestPartition_AnswersOnlyWithAYoungHeartbeat(t *testing.T) {
+	age := 4 * time.Second
+	p := &partition{heartbeatAge: func() time.Duration { return age }}
+	p.starts(newTable(), 0, 0)
+	if p.answers(age) == nil {
+		t.Error("does not answer within the limit")
+	}
+	age++
+	if p.answers(4*time.Second) != nil {
+		t.Error("answers with a heartbeat that is older than the limit")
+	}
+}
+
+func TestOutbox_WritesNothingWithAnOldHeartbeat(t *testing.T) {
+	w := newWorld(t, 1)
+	o := outbox{producer: w.producer, log: testLogger(t), heartbeatAge: func() time.Duration { return 5 * time.Second }, limit: 4 * time.Second}
+	_, err := o.write(w.ctx, "states", []kafka.Record{{Topic: w.names.State(), Key: []byte("k")}})
+	if !errors.Is(err, errOldHeartbeat) || w.ends(w.names.State())[0] != 0 {
+		t.Errorf("wrote up to %d, error %v", w.ends(w.names.State())[0], err)
+	}
+}
+
+func TestOutlive_EndsSomeTimeAfterItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	out, done := outlive(ctx, 20*time.Millisecond)
+	defer done()
+	began := time.Now()
+	cancel()
+	if out.Err() != nil {
+		t.Error("ended at once")
+	}
+	<-out.Done()
+	if took := time.Since(began); took < 20*time.Millisecond {
+		t.Errorf("ended after %s", took)
+	}
+}
+
+func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
+	r := seed(t)
+	table := newTable()
+	add := func(offset int64, events ...consent.Event) []*subjectFold {
+		f := newFolding(table, consent.Fold)
+		for i := range events {
+			if _, err := f.add(&events[i], kafka.LastOffset(offset)+kafka.LastOffset(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		moved := f.moved()
+		table.publish(moved)
+		return moved
+	}
+	newer := event(r, anna, consent.Withdraw, "m", 10)
+	if n := len(add(0, newer)); n != 1 {
+		t.Fatalf("%d moved, want 1", n)
+	}
+	if n := len(add(1, newer)); n != 0 {
+		t.Errorf("a repeated event moved %d states", n)
+	}
+	late := event(r, anna, consent.Withdraw, "m", 5) // loses to the newer, but came later
+	late.ReceivedAt = newer.ReceivedAt.Add(time.Second)
+	if n := len(add(2, late)); n != 1 {
+		t.Errorf("the clock moved in %d states, want 1", n)
+	}
+	elsewhere := event(r, anna, consent.Withdraw, "m", 4)
+	elsewhere.Jurisdiction = "DE"
+	if n := len(add(3, elsewhere)); n != 1 {
+		t.Errorf("the jurisdictions moved in %d states, want 1", n)
+	}
+	if input := table.get(subjectID{consent.DefaultTenant, anna, false}).input; input != 4 {
+		t.Errorf("folded up to %d, want 4", input)
+	}
+	if n := len(add(0, newer, late)); n != 0 {
+		t.Errorf("events read again moved %d states", n)
 	}
 }

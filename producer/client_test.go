@@ -226,7 +226,7 @@ func TestClient_TriesAgainWithTheSameEventAndHonoursRetryAfter(t *testing.T) {
 		case 3: // the connection is cut
 			panic(http.ErrAbortHandler)
 		default:
-			w.WriteHeader(202)
+			w.WriteHeader(http.StatusAccepted)
 			_, _ = io.WriteString(w, recorded(body))
 		}
 	}}

@@ -96,7 +96,8 @@ func ExamplePublisher() {
 		Channel: consent.App,
 	})
 	if err != nil {
-		log.Fatal(err) // publish the same event again, with ids[0] as its ID
+		log.Printf("publish %s again, under the same ID: %v", ids[0], err)
+		return
 	}
 	log.Printf("published as %s", ids[0])
 }

@@ -75,13 +75,13 @@ func (v *serving) connect(brokers []string, useTLS bool, name string) (*kafka.Cl
 }
 
 // run serves until ctx ends: the roles below, HTTP above them, so that HTTP
-// stops first. below are layers under the roles.
-func (v *serving) run(ctx context.Context, below ...daemon.Layer) error {
-	layers := append(below, v.roles, daemon.Layer{{
+// stops first.
+func (v *serving) run(ctx context.Context) error {
+	http := daemon.Layer{{
 		Name: "http",
 		Run:  func(ctx context.Context) error { return daemon.Serve(ctx, v.listener, v.mux) },
-	}})
-	err := daemon.Run(ctx, v.p.log, stopGrace, layers...)
+	}}
+	err := daemon.Run(ctx, v.p.log, stopGrace, v.roles, http)
 	for _, c := range v.clients {
 		err = errors.Join(err, c.Close())
 	}

@@ -187,7 +187,7 @@ func (p *program) upSubjects(s *upSettings, e *engines) (*intake.Pseudonymiser, 
 
 // The built-in receiver, as a downstream.
 const (
-	receiverSecret      = "ASSENT_BUILT_IN_RECEIVER"
+	receiverSecret      = "ASSENT_BUILT_IN_RECEIVER" //nolint:gosec // a name
 	receiverDownstreams = `tenant: default
 downstreams:
   - name: receiver

@@ -156,6 +156,31 @@ func killChild(t *testing.T, parent int) {
 	}
 }
 
+func TestUp_ADiskThatIsNearlyFullIs503AndNothingIsTorn(t *testing.T) {
+	dir := t.TempDir()
+	startUp(t, dir, nil).stop() // makes the topics
+	u := startUp(t, dir, nil, "--disk-reserve-mib=1000000000")
+	withdrawal := map[string]any{"event_id": "6f1c3a52-7a39-4d0e-9a53-0f4a6f0f6a01", "subject": "user:3", "purpose": "analytics", "action": "withdraw"}
+	var problem struct{ Detail string }
+	if status, err := u.post("/v1/events", withdrawal, &problem); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(problem.Detail, "send it again") {
+		t.Errorf("with a full disk: %d %v %+v", status, err, problem)
+	}
+	if !strings.Contains(u.log.String(), "disk is nearly full") {
+		t.Errorf("the log does not say why:\n%s", u.log)
+	}
+	u.stop()
+	u = startUp(t, dir, nil)
+	u.mustPost("/v1/events", withdrawal, nil, http.StatusAccepted)
+	eventually(t, 20*time.Second, "the event is in the history once", func() bool {
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+		}
+		u.mustGet("/v1/subjects/user:3/history?kind=event", &page)
+		return len(page.Items) == 1
+	})
+	u.stop()
+}
+
 func TestUp_OnOthersEnginesStartsNoneOfItsOwn(t *testing.T) {
 	first := startUp(t, t.TempDir(), nil)
 	dsn := clickhouseDSN(t, first)

@@ -22,7 +22,7 @@ const (
 // Listen opens a TCP listener, and says what to do when the port is taken.
 // setting names the flag that chooses another one.
 func Listen(addr, setting string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the address %s is already in use: stop what listens there, or choose another with %s (port 0 = any free port)", addr, setting)
 	}

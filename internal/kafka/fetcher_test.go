@@ -101,7 +101,7 @@ func TestFetch_NeverHandsOutAbortedOrControlRecords(t *testing.T) {
 		return err == nil && f.Position(events0) == ends[events0]
 	})
 	// From every offset, whatever it falls into.
-	for from := range NextOffset(ends[events0]) {
+	for from := range ends[events0] {
 		f := newFetcher(t, c, map[Partition]NextOffset{events0: from}, FetchOptions{MaxWait: 20 * time.Millisecond})
 		var got []string
 		for f.Position(events0) < ends[events0] {

@@ -37,6 +37,10 @@ type GroupOptions struct {
 	Start When
 	// Logger. Default: the client's.
 	Logger *slog.Logger
+	// Assigned, if set, is told which stripes each generation gave this member, before
+	// work on them begins: none where there are more members than stripes. It must
+	// return at once.
+	Assigned func(stripes []int)
 }
 
 func (o *GroupOptions) ensureDefaults(c *Client) {
@@ -188,6 +192,9 @@ func (m *member) turn(ctx context.Context) error {
 		stripes[i] = c.stripe
 	}
 	m.log.Info("kafka group joined", "generation", m.generation, "stripes", stripes)
+	if m.options.Assigned != nil {
+		m.options.Assigned(stripes)
+	}
 	return m.serve(ctx, claims)
 }
 

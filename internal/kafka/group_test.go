@@ -110,6 +110,22 @@ func TestRunGroup_GivesEachMemberWholeStripesAndHandsThemOverFastOnAPoliteLeave(
 	}
 }
 
+// Two members and one stripe: one of them must be told that it got nothing.
+func TestRunGroup_TellsAMemberThatItGotNothing(t *testing.T) {
+	cluster := startBroker(t, 6, []string{"consent.events"})
+	options := quickGroup("consent.events")
+	options.Stripes = 1
+	told := make(chan []int, 1000)
+	options.Assigned = func(stripes []int) { told <- stripes }
+	startMember(t, connect(t, cluster), options, nil)
+	if stripes := receive(t, "the lone member's assignment", told); !slices.Equal(stripes, []int{0}) {
+		t.Fatalf("the lone member was told %v", stripes)
+	}
+	startMember(t, connect(t, cluster), options, nil)
+	for len(receive(t, "an assignment without stripes", told)) > 0 {
+	}
+}
+
 // A member that falls silent loses its stripes after a session. What it commits from then
 // on is refused, even though it has not noticed, and the new owner's position stays.
 func TestRunGroup_HandsOverASilentMembersStripesAndFencesItsCommits(t *testing.T) {

@@ -77,6 +77,8 @@ type exchange struct {
 }
 
 // ApiKey implements protocol.Message.
+//
+//nolint:staticcheck // the library's spelling
 func (x *exchange) ApiKey() protocol.ApiKey { return protocol.ApiKey(x.key) }
 
 // Required implements protocol.RawExchanger: always our own bytes.

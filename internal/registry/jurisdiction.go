@@ -51,7 +51,7 @@ func byJurisdiction[T any](v strictyaml.Value, read func(strictyaml.Value) (T, b
 	for _, e := range entries {
 		var j consent.Jurisdiction
 		if e.Key != everywhere {
-			known := true
+			var known bool
 			if j, known = parseJurisdiction(e.At, e.Key); !known {
 				continue
 			}

@@ -59,5 +59,4 @@ type tenant struct {
 	catalogue  *consent.Catalogue
 	terms      map[consent.Purpose]*Terms
 	calendars  consent.ByJurisdiction[holidays]
-	waiting    *waiting
 }

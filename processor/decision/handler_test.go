@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strings"
 	"sync"
@@ -435,6 +436,23 @@ func (s *service) counters(t *testing.T, name string) map[string]float64 {
 		}
 	}
 	return got
+}
+
+func TestParseWait_DefaultsAndBound(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 2 * time.Second, "0s": 0, "1500ms": 1500 * time.Millisecond, "30s": 30 * time.Second, "2h": 30 * time.Second} {
+		var f faults
+		if got := parseWait(url.Values{"wait": {text}}, &f); got.wait != want || len(f.items) > 0 {
+			t.Errorf("wait %q: %s, want %s", text, got.wait, want)
+		}
+	}
+}
+
+func TestDecisions_TheTenantOfTheURLIsTheDefaultOfABatch(t *testing.T) {
+	s := newService(t)
+	_, body, _ := s.ask(t, "POST", "/v1/decisions?tenant=other", `{"queries":[{"subject":"user:1","purpose":"billing"},{"subject":"user:1","purpose":"billing","tenant":"default"}]}`)
+	if !strings.Contains(body, `"allowed":false,"status":"none","reason":"default"`) || !strings.Contains(body, `"allowed":true,"status":"none","reason":"basis"`) {
+		t.Errorf("want the first for the other tenant, the second for its own: %s", body)
+	}
 }
 
 func TestDecisions_FaultsAreToldAllAtOnceWithoutWhatWasSent(t *testing.T) {

@@ -223,12 +223,6 @@ func (r *rig) clock() time.Time {
 	return r.now
 }
 
-func (r *rig) setClock(t time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.now = t
-}
-
 func (r *rig) context() context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	r.Cleanup(cancel)

@@ -94,7 +94,8 @@ func (in *Intake) Accept(c Claims) (Accepted, error) {
 		return Accepted{}, faults
 	}
 	// 8. What else looks wrong.
-	a.Warnings = append(warnings, catalogue.Warnings(e)...)
+	warnings = append(warnings, catalogue.Warnings(e)...)
+	a.Warnings = warnings
 	if a.Hashed {
 		a.Warnings = append(a.Warnings, consent.Warning{Code: consent.WarnSubjectHashed, Field: "subject", Message: "a raw identifier was kept as the pseudonymous id given in this answer"})
 	}

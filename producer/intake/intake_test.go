@@ -257,10 +257,11 @@ func TestAccept_EventID(t *testing.T) {
 	if id(given, "key") != given.ID {
 		t.Error("a given id was replaced")
 	}
-	if id(withdrawal(), "key") != id(withdrawal(), "key") || id(withdrawal(), "key") == id(withdrawal(), "other") {
+	once, again := id(withdrawal(), "key"), id(withdrawal(), "key")
+	if once != again || once == id(withdrawal(), "other") {
 		t.Error("the name does not decide")
 	}
-	if id(withdrawal(), "") == id(withdrawal(), "") {
+	if once, again := id(withdrawal(), ""), id(withdrawal(), ""); once == again {
 		t.Error("two bare withdrawals are one act")
 	}
 	retry := grant()

@@ -30,7 +30,7 @@ type migration struct {
 	statements []string
 }
 
-// NewerSchemaError: a newer Assent has migrated the database.
+// NewerSchemaError says that a newer Assent has migrated the database.
 type NewerSchemaError struct{ Found, Known int }
 
 func (e *NewerSchemaError) Error() string {

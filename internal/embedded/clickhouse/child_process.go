@@ -18,7 +18,7 @@ import (
 // runChild starts a child, waits until it has ended and all that it printed is read. served tells whether it got
 // ready; err tells why it ended, in any case.
 func (s *Server) runChild() (served bool, err error) {
-	command := exec.Command(s.opts.Executable, s.opts.Args...)
+	command := exec.CommandContext(context.Background(), s.opts.Executable, s.opts.Args...)
 	command.Env = append([]string{"TZ=UTC"}, s.opts.Env...)
 	command.ExtraFiles = []*os.File{s.socket} // becomes listenerFD
 	command.SysProcAttr = dieWithParent()
