@@ -96,12 +96,6 @@ func (p *partition) answers(limit time.Duration) *Table {
 	return p.table
 }
 
-func (p *partition) isStopped() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.phase == stopped
-}
-
 // waitsFor is why the partition does not answer yet, nil when it does.
 func (p *partition) waitsFor() error {
 	p.mu.Lock()

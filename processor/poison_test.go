@@ -204,7 +204,7 @@ func TestProcessor_APanicInTheFoldStopsThePartitionAndSkipsNothing(t *testing.T)
 	w.publish(event(r, other, consent.Grant, "m.e", 1))
 	var log bytes.Buffer
 	p := w.start(func(c *Config) {
-		c.Stripes = 1
+		c.Stripes, c.BatchRecords = 1, 1 // what follows the bad event is fetched with it
 		c.Logger = logTo(&log)
 		c.fold = func(s consent.State, e *consent.Event) (consent.State, []consent.Change, []consent.Event) {
 			if e.Source == "bad" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -164,11 +165,17 @@ func TestProcessor_WaitFoldedGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
+// gate is a channel that letGo closes, once.
+func gate() (hold <-chan struct{}, letGo func()) {
+	c := make(chan struct{})
+	return c, sync.OnceFunc(func() { close(c) })
+}
+
 func TestProcessor_IsReadyOnlyOnceTheBacklogIsFolded(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
 	w.publish(event(r, anna, consent.Withdraw, "m", 1))
-	hold := make(chan struct{})
+	hold, letGo := gate()
 	reached := make(chan struct{}, 1)
 	p := w.start(func(c *Config) {
 		c.Stripes = 1
@@ -180,6 +187,7 @@ func TestProcessor_IsReadyOnlyOnceTheBacklogIsFolded(t *testing.T) {
 			return nil
 		}
 	})
+	t.Cleanup(letGo) // before the processor is stopped
 	if p.Ready() == nil {
 		t.Error("ready before it joined the group")
 	}
@@ -190,7 +198,7 @@ func TestProcessor_IsReadyOnlyOnceTheBacklogIsFolded(t *testing.T) {
 	if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
 		t.Error("answers with a record of the backlog not folded")
 	}
-	close(hold)
+	letGo()
 	p.awaitReady()
 	if s, ok := p.State(consent.DefaultTenant, anna, false); !ok || s == nil {
 		t.Error("does not answer though it is ready")
@@ -238,7 +246,8 @@ func TestProcessor_AStopFinishesTheBatchInHand(t *testing.T) {
 func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
-	hold, reached := make(chan struct{}), make(chan struct{}, 1)
+	hold, letGo := gate()
+	reached := make(chan struct{}, 1)
 	p := w.start(func(c *Config) {
 		c.Stripes = 1
 		c.after = func(s step) error {
@@ -249,6 +258,7 @@ func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *test
 			return nil
 		}
 	})
+	t.Cleanup(letGo) // before the processor is stopped
 	p.awaitReady()
 	w.publish(event(r, anna, consent.Withdraw, "m", 1))
 	<-reached
@@ -262,7 +272,7 @@ func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *test
 		}
 		return nil
 	})
-	close(hold)
+	letGo()
 	p.stop()
 }
 

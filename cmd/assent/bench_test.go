@@ -103,7 +103,7 @@ func BenchmarkUp_Throughput(b *testing.B) {
 		began := time.Now()
 		sendBatches(b, u)
 		gateway := time.Since(began)
-		awaitMetric(b, u, "assent_processor_events_total", benchEvents)
+		awaitMetric(b, u, "assent_processor_events_folded_total", benchEvents)
 		folded := time.Since(began)
 		awaitMetric(b, u, `assent_sink_rows_total{table="events"}`, benchEvents)
 		written := time.Since(began)
