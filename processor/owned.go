@@ -116,7 +116,9 @@ func (p *partition) waitsFor() error {
 type owned struct {
 	mu         sync.RWMutex
 	partitions map[int32]*partition
-	joined     bool          // a claim was seen: we are a member
+	joined     bool          // the group gave us an assignment
+	expected   int           // stripes of that assignment
+	claimed    int           // of them, those whose work has begun
 	changed    chan struct{} // closed and replaced when the set changes
 }
 
@@ -136,8 +138,15 @@ func (o *owned) claim(parts map[kafka.Partition]*partition) {
 	for _, p := range parts {
 		o.partitions[p.index] = p
 	}
-	o.joined = true
+	o.claimed++
 	o.notify()
+}
+
+// assigned notes what a generation gave this process, before work on it begins.
+func (o *owned) assigned(stripes []int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.joined, o.expected, o.claimed = true, len(stripes), 0
 }
 
 // release drops the partitions of a claim, unless another claim has taken them.
@@ -164,8 +173,11 @@ func (o *owned) waitFor(limit time.Duration) error {
 	switch {
 	case !o.joined:
 		return errors.New("waiting to join the group")
-	case len(o.partitions) == 0:
-		return errors.New("no partition is claimed")
+	case o.expected == 0:
+		// It cannot answer for anybody: decisions asked here would all be unavailable.
+		return errors.New("no stripe is left for this processor: there are more processors than stripes, and it stands by")
+	case o.claimed < o.expected || len(o.partitions) == 0:
+		return errors.New("work on a claimed stripe has not begun")
 	}
 	var waiting []error
 	for _, p := range o.partitions {

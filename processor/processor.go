@@ -48,6 +48,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		SessionTimeout:    p.config.SessionTimeout,
 		HeartbeatInterval: p.config.SessionTimeout / 12,
 		Logger:            p.config.Logger,
+		Assigned:          p.owned.assigned,
 	}, func(ctx context.Context, claim *kafka.Claim) error {
 		return p.newStripe(claim, producer).run(ctx)
 	})
@@ -63,7 +64,8 @@ func (p *Processor) Run(ctx context.Context) error {
 
 // Ready tells what is missing until every claimed partition is restored, and folded
 // to the end that its log had when the claim began; nil then. It fails too while a
-// partition is stopped by an alarm, and while no partition is claimed.
+// partition is stopped by an alarm, and while no partition is claimed: a
+// processor that stands by can answer for nobody.
 func (p *Processor) Ready() error {
 	return p.owned.waitFor(p.config.heartbeatLimit())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -210,6 +211,29 @@ func TestProcessor_IsReadyOnlyOnceTheBacklogIsFolded(t *testing.T) {
 	if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
 		t.Error("answers after it has stopped")
 	}
+}
+
+// One stripe, two processors: the one that stands by says so, and is not ready,
+// since it can answer for nobody; the other one is.
+func TestProcessor_OneThatStandsByIsNotReadyAndSaysWhy(t *testing.T) {
+	w := newWorld(t, 2)
+	one := func(c *Config) { c.Stripes = 1 }
+	a := w.start(one)
+	a.awaitReady()
+	b := w.start(one)
+	standsBy := func(p *running) bool {
+		err := p.Ready()
+		return err != nil && strings.Contains(err.Error(), "stands by")
+	}
+	w.eventually("one stands by and the other is ready", func() error {
+		if a.Ready() == nil && standsBy(b) || b.Ready() == nil && standsBy(a) {
+			return nil
+		}
+		return errors.Join(a.Ready(), b.Ready())
+	})
+	a.stop()
+	b.awaitReady()
+	b.stop()
 }
 
 // What was begun is finished: an abandoned write could reach the broker after the
