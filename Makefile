@@ -34,8 +34,9 @@ FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME (default 30s)
 	@deploy/setup/fuzz.sh $(FUZZTIME)
 
-bench: test-setup ## figures, as ratios against a peer or a limit of the same run
-	$(GO) run ./internal/sim/bench
+bench: test-setup ## figures: the whole, then its parts; ratios against a peer of the same run
+	$(GO) test -run '^$$' -bench 'BenchmarkUp_' -benchtime 3s ./cmd/assent
+	$(GO) test -run '^$$' -bench . ./consent ./schemas ./processor/... ./producer/... ./sink/... ./internal/kafka
 
 lint: $(GOLANGCI) ## golangci-lint, and gofmt
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
