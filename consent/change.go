@@ -28,10 +28,16 @@ func (c *Change) Type() string { return "consent." + c.To.String() }
 // Key is the Kafka key of the change's record.
 func (c *Change) Key() []byte { return Key(c.Tenant, c.Subject) }
 
-// IsWithdrawal reports whether moving from one status to another takes away
-// what somebody may have relied on: a yes, or a default.
-func IsWithdrawal(from, to Status) bool {
-	return (from == Granted || from == None || from == Pending) && to.Denies()
+// IsWithdrawal reports whether moving from one verdict to another takes away
+// what somebody may have relied on: a yes, or a default. Whatever it is called
+// afterwards, what is denied and was not denied before is one: a newer pending
+// grant can stand over the refusal that took the yes away.
+func IsWithdrawal(before, after Verdict) bool {
+	switch before.Status {
+	case Granted, None, Pending:
+		return after.Status.Denies() || (after.Allowed == Denied && before.Allowed != Denied)
+	}
+	return false
 }
 
 func changeID(s *State, p Purpose, version int64, event UUID) UUID {

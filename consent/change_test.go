@@ -205,11 +205,20 @@ func TestChange_WithdrawalIsTrueExactlyWhereAYesOrADefaultWasTakenAway(t *testin
 	relied := []consent.Status{consent.Granted, consent.None, consent.Pending}
 	denied := []consent.Status{consent.Refused, consent.Withdrawn, consent.Expired, consent.Invalidated, consent.Erased}
 	all := append(append(slices.Clone(relied), denied...), consent.StatusUnknown)
+	tris := []consent.Tri{consent.Undecided, consent.Denied, consent.Allowed}
+	wanted := func(before, after consent.Verdict) bool {
+		return slices.Contains(relied, before.Status) &&
+			(slices.Contains(denied, after.Status) || after.Allowed == consent.Denied && before.Allowed != consent.Denied)
+	}
 	for _, from := range all {
 		for _, to := range all {
-			want := slices.Contains(relied, from) && slices.Contains(denied, to)
-			if got := consent.IsWithdrawal(from, to); got != want {
-				t.Errorf("from %s to %s: withdrawal %t, want %t", from, to, got, want)
+			for _, before := range tris {
+				for _, after := range tris {
+					was, is := consent.Verdict{Status: from, Allowed: before}, consent.Verdict{Status: to, Allowed: after}
+					if got := consent.IsWithdrawal(was, is); got != wanted(was, is) {
+						t.Errorf("from %v to %v: withdrawal %t", was, is, got)
+					}
+				}
 			}
 		}
 	}
@@ -217,7 +226,7 @@ func TestChange_WithdrawalIsTrueExactlyWhereAYesOrADefaultWasTakenAway(t *testin
 	eachLog(t, func(t *testing.T, _ drawer, log []consent.Event) {
 		_, changes := foldAll(log)
 		for _, c := range flat(changes) {
-			want := slices.Contains(relied, c.From) && slices.Contains(denied, c.To)
+			want := wanted(consent.Verdict{Status: c.From, Allowed: c.AllowedBefore}, consent.Verdict{Status: c.To, Allowed: c.AllowedAfter})
 			if c.Withdrawal != want {
 				t.Errorf("change from %s to %s: withdrawal %t, want %t", c.From, c.To, c.Withdrawal, want)
 			}
@@ -233,17 +242,10 @@ func TestChange_WithdrawalIsTrueExactlyWhereAYesOrADefaultWasTakenAway(t *testin
 	}
 }
 
-// A protective event allows nothing, at its node or below. Names are left out
-// of the invalidates: a node keeps the largest one only, and with it the one
-// name that it holds.
+// A protective event allows nothing, at its node or below; not even an
+// invalidate that is larger than one which names a grant.
 func TestChange_AProtectiveEventAllowsNothing(t *testing.T) {
 	eachLog(t, func(t *testing.T, _ drawer, log []consent.Event) {
-		for i := range log {
-			if log[i].Action == consent.Invalidate {
-				log[i].Invalidates = nil
-				log[i] = digested(log[i])
-			}
-		}
 		_, changes := foldAll(log)
 		for i := range log {
 			for _, c := range changes[i] {

@@ -19,9 +19,10 @@ func (s *State) evaluate(p Purpose, t Instant) finding {
 	denial, node := s.restriction(p)
 	f := finding{Verdict: Verdict{Status: None}}
 	if yes := own.Yes; yes != nil && (denial == nil || yes.Compare(denial.OrderKey) > 0) {
+		named := own.Named.of(yes)
 		switch {
-		case own.Ended != nil && own.Ended.Names == yes.EventID:
-			f = finding{Verdict{Invalidated, Denied}, own.Ended, p, own.Ended.since()}
+		case named != nil: // whatever the keys say
+			f = finding{Verdict{Invalidated, Denied}, named, p, named.since()}
 		case yes.ExpiresAt != 0 && yes.ExpiresAt <= t:
 			f = finding{Verdict{Expired, Denied}, yes, p, yes.ExpiresAt}
 		default:

@@ -1,5 +1,7 @@
 package consent
 
+import "log/slog"
+
 // Event is one thing that a subject expressed, or that the processor derived.
 // Field names follow assent.v1.ConsentEvent; zero values mean "absent".
 // Source: semantics.md, section 2.
@@ -95,6 +97,11 @@ type Carried struct {
 	EventID     UUID
 	EffectiveAt Instant // of the original: it orders the carried event
 	Via         []Subject
+}
+
+// LogValue says in logs which event it is, and nothing that it says.
+func (e Event) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("event_id", e.ID.String()), slog.String("action", e.Action.String()), slog.Any("subject", e.Subject))
 }
 
 // Key is the Kafka key of the event's record.

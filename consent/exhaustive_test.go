@@ -243,7 +243,7 @@ func (x *explorer) checkChanges(sequence []int8, e *consent.Event, got []consent
 		c := got[i]
 		x.check(sequence, c.From == was.status && c.To == f.status && c.AllowedBefore == was.allowed && c.AllowedAfter == f.allowed, "from, to or allowed")
 		x.check(sequence, c.Version == told[n].version && c.EventID == e.ID && c.Timestamp == want.clock, "version, event or timestamp")
-		x.check(sequence, c.EffectiveAt == f.since && c.Withdrawal == refWithdrawal(was.status, f.status), "effective_at or withdrawal")
+		x.check(sequence, c.EffectiveAt == f.since && c.Withdrawal == refWithdrawal(was.status, f.status, was.allowed, f.allowed), "effective_at or withdrawal")
 		got = slices.Delete(slices.Clone(got), i, i+1)
 	}
 	x.check(sequence, len(got) == 0, "more changes than the reference knows")

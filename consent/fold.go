@@ -52,6 +52,7 @@ func (s *State) keep(e *Event) {
 		}
 	case e.Action == Invalidate, e.Action == Erase:
 		row.Ended = larger(row.Ended, r)
+		row.Named = row.Named.with(r)
 	}
 	s.PutRow(row)
 }
@@ -120,7 +121,7 @@ func (f *folding) announce(p Purpose) {
 		To:            is.Status,
 		AllowedBefore: was.Allowed,
 		AllowedAfter:  is.Allowed,
-		Withdrawal:    IsWithdrawal(was.Status, is.Status),
+		Withdrawal:    IsWithdrawal(was, is.Verdict),
 		EffectiveAt:   is.since,
 		EventID:       f.event.ID,
 		Version:       row.Version,

@@ -7,7 +7,8 @@ func sortPurposes(p []Purpose) { sort.Slice(p, func(i, j int) bool { return p[i]
 // DecideTogether answers for several subjects that are one person (an account
 // and its devices), as if all their records had been said under one id. For a
 // purpose of scope device only those of device ids count, where one is named.
-// A subject with nothing on record is silent.
+// A subject with nothing on record is silent; its State is given all the same,
+// with its Subject set: a device that said nothing still counts as named.
 func DecideTogether(states []*State, c *Catalogue, q Query) Decision {
 	if d := c.Find(q.Purpose); d != nil && d.Scope == ScopeDevice {
 		var devices []*State
@@ -53,6 +54,11 @@ func (s *State) joinRow(r *Row) {
 	row.Pending = larger(row.Pending, r.Pending)
 	row.No = larger(row.No, r.No)
 	row.Ended = larger(row.Ended, r.Ended)
+	if r.Named != nil {
+		for _, named := range r.Named.Records {
+			row.Named = row.Named.with(named)
+		}
+	}
 	row.Version = max(row.Version, r.Version)
 	s.PutRow(row)
 }

@@ -174,9 +174,23 @@ func refRestriction(said []refSaid, p consent.Purpose) *refSaid {
 	return largest
 }
 
+// refNaming is the largest invalidate on the node that names an event: every
+// one that was ever said counts, not only the node's largest.
+func refNaming(said []refSaid, p consent.Purpose, id consent.UUID) *refSaid {
+	var largest *refSaid
+	for i := range said {
+		x := &said[i]
+		if x.Purpose == p && x.Action == consent.Invalidate && x.Invalidates != nil && x.Invalidates.EventID == id &&
+			(largest == nil || x.rank > largest.rank) {
+			largest = x
+		}
+	}
+	return largest
+}
+
 // refJudge says what the events alone tell of a purpose at t.
 func refJudge(said []refSaid, p consent.Purpose, t consent.Instant) refFinding {
-	yes, pending, ended := refLargest(said, p, "yes"), refLargest(said, p, "pending"), refLargest(said, p, "ended")
+	yes, pending := refLargest(said, p, "yes"), refLargest(said, p, "pending")
 	restriction := refRestriction(said, p)
 
 	var denial refFinding
@@ -184,8 +198,8 @@ func refJudge(said []refSaid, p consent.Purpose, t consent.Instant) refFinding {
 	case yes != nil && (restriction == nil || yes.rank > restriction.rank):
 		// "A yes whose event_id the node's ended names is denied whatever its
 		// key": the yes is the larger of the two, and this ended denies it.
-		if ended != nil && ended.Invalidates != nil && ended.Invalidates.EventID == yes.ID {
-			denial = refFinding{consent.Invalidated, consent.Denied, ended, refHolds(&ended.Event)}
+		if names := refNaming(said, p, yes.ID); names != nil {
+			denial = refFinding{consent.Invalidated, consent.Denied, names, refHolds(&names.Event)}
 		} else if x := refExpiry(&yes.Event); x != 0 && x <= t {
 			denial = refFinding{consent.Expired, consent.Denied, yes, x}
 		} else {
@@ -317,7 +331,7 @@ func refMove(said []refSaid, e *consent.Event, p consent.Purpose, was refTold) (
 	}
 	return refChange{
 		Purpose: p, From: was.status, To: f.status, Before: was.allowed, After: f.allowed,
-		Withdrawal: refWithdrawal(was.status, f.status), Event: e.ID, EffectiveAt: f.since,
+		Withdrawal: refWithdrawal(was.status, f.status, was.allowed, f.allowed), Event: e.ID, EffectiveAt: f.since,
 		Version: was.version + 1, Clock: clock,
 	}, refTold{f.status, f.allowed, was.version + 1}, true
 }
@@ -353,9 +367,11 @@ func refReach(said []refSaid, e *consent.Event, announced map[consent.Purpose]re
 }
 
 // refWithdrawal is the definition of section 1: "a change from granted, none
-// or pending to refused, withdrawn, expired, invalidated or erased".
-func refWithdrawal(from, to consent.Status) bool {
+// or pending to refused, withdrawn, expired, invalidated or erased", and every
+// other move from there to denied: "somebody may have relied on the yes, or on a
+// default".
+func refWithdrawal(from, to consent.Status, before, after consent.Tri) bool {
 	relied := map[consent.Status]bool{consent.Granted: true, consent.None: true, consent.Pending: true}
 	denied := map[consent.Status]bool{consent.Refused: true, consent.Withdrawn: true, consent.Expired: true, consent.Invalidated: true, consent.Erased: true}
-	return relied[from] && denied[to]
+	return relied[from] && (denied[to] || before != consent.Denied && after == consent.Denied)
 }

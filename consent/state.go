@@ -1,6 +1,10 @@
 package consent
 
-import "sort"
+import (
+	"bytes"
+	"slices"
+	"sort"
+)
 
 // State is everything folded of one subject of one tenant; test events fold
 // into a State of their own. The zero value is a subject of whom nothing is
@@ -38,12 +42,67 @@ type Row struct {
 	Pending *Record // a grant that waits for its confirmation
 	No      *Record // refuse, withdraw
 	Ended   *Record // invalidate, erase
+	// Named are the invalidates that name a grant. Ended alone would forget a name
+	// as soon as a larger one came, and let the grant it takes back count again.
+	Named *Named
 	// NoEvent is the event of No in full: a link that comes later carries it to
 	// another subject with every field.
 	NoEvent *Event
 
 	Announced Verdict
 	Version   int64
+}
+
+// Named holds, for each grant that an invalidate on a node names, the largest
+// such invalidate: at most maxNamed of them, the largest ones. It is never
+// written to once made.
+type Named struct {
+	Records []*Record // sorted by Names
+}
+
+// maxNamed bounds a row. A subject's node sees a handful at most.
+const maxNamed = 256
+
+// with gives the set with r in it; the same one where nothing changes.
+func (n *Named) with(r *Record) *Named {
+	if r == nil || r.Names.IsZero() {
+		return n
+	}
+	var old []*Record
+	if n != nil {
+		old = n.Records
+	}
+	i := sort.Search(len(old), func(i int) bool { return bytes.Compare(old[i].Names[:], r.Names[:]) >= 0 })
+	records := append(make([]*Record, 0, len(old)+1), old...)
+	switch {
+	case i < len(old) && old[i].Names == r.Names && larger(old[i], r) == old[i]:
+		return n
+	case i < len(old) && old[i].Names == r.Names:
+		records[i] = r
+	default:
+		records = slices.Insert(records, i, r)
+	}
+	if len(records) > maxNamed {
+		smallest := slices.IndexFunc(records, func(x *Record) bool {
+			return !slices.ContainsFunc(records, func(y *Record) bool { return y.Compare(x.OrderKey) < 0 })
+		})
+		records = slices.Delete(records, smallest, smallest+1)
+	}
+	return &Named{records}
+}
+
+// of gives the invalidate that names a yes: the grant itself, or the one that a
+// confirm completes.
+func (n *Named) of(yes *Record) *Record {
+	if n == nil {
+		return nil
+	}
+	for _, r := range n.Records {
+		if r.Names == yes.EventID || (yes.Action == Confirm && r.Names == yes.Names) {
+			return r
+		}
+	}
+	return nil
 }
 
 // Verdict is a status with what it allows, as far as events alone tell.

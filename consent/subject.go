@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"strconv"
 	"strings"
 )
 
@@ -126,6 +127,9 @@ func (s Subject) String() string {
 	sum := sha256.Sum256([]byte(s))
 	return s.Namespace() + ":#" + hex.EncodeToString(sum[:4])
 }
+
+// GoString redacts the id under %#v.
+func (s Subject) GoString() string { return strconv.Quote(s.String()) }
 
 // LogValue redacts the id in structured logs.
 func (s Subject) LogValue() slog.Value { return slog.StringValue(s.String()) }

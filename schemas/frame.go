@@ -6,7 +6,7 @@ import "encoding/binary"
 // from its .avsc file and holds it against the value that fastavro computes.
 const (
 	eventFingerprint      uint64 = 0x7eea498598e86112
-	stateFingerprint      uint64 = 0xb362d8d91641976d
+	stateFingerprint      uint64 = 0x191cc69514cd15bc
 	changeFingerprint     uint64 = 0xf58c94bfc6559465
 	deliveryFingerprint   uint64 = 0xc3c3ff4c4ac605e0
 	deadLetterFingerprint uint64 = 0x3fc6b89f95d19633

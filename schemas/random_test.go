@@ -192,6 +192,14 @@ func (r random) state() StateRow {
 			Announced: consent.Verdict{Status: consent.Status(r.enum(statuses)), Allowed: r.tri()}, Version: r.Int64(),
 		},
 	}
+	for range r.IntN(3) {
+		if named := r.record(); named != nil {
+			if s.Row.Named == nil {
+				s.Row.Named = &consent.Named{}
+			}
+			s.Row.Named.Records = append(s.Row.Named.Records, named)
+		}
+	}
 	if s.Row.No != nil && r.maybe() {
 		e := r.event()
 		e.Digest = s.Row.No.Digest

@@ -20,7 +20,7 @@ import (
 // 1.12.0): the eight bytes as they stand in the frame.
 var fastavroFingerprints = map[string]string{
 	"assent.v1.ConsentEvent":    "1261e8988549ea7e",
-	"assent.v1.ConsentState":    "6d974116d9d862b3",
+	"assent.v1.ConsentState":    "bc15cd1495c61c19",
 	"assent.v1.ConsentChange":   "659455c6bf948cf5",
 	"assent.v1.DeliveryAttempt": "e005c64a4cffc3c3",
 	"assent.v1.DeadLetter":      "3396d1959fb8c63f",

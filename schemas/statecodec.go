@@ -28,6 +28,7 @@ func (x *encoder) state(r *StateRow) {
 	x.record("pending", row.Pending)
 	x.record("no", row.No)
 	x.record("ended", row.Ended)
+	x.invalidates(row.Named)
 	if x.some(r.Whole != nil) {
 		x.whole(r.Whole)
 	}
@@ -53,9 +54,30 @@ func (d *decoder) state(r *StateRow) {
 	row.Pending = d.record("pending")
 	row.No = d.record("no")
 	row.Ended = d.record("ended")
+	row.Named = d.invalidates()
 	if d.some("whole") {
 		r.Whole = d.whole()
 	}
+}
+
+// recordBytes is the least that a record takes.
+const recordBytes = 19
+
+func (x *encoder) invalidates(n *consent.Named) {
+	var records []*consent.Record
+	if n != nil {
+		records = n.Records
+	}
+	x.array(len(records), func(i int) { x.bareRecord("named", records[i]) })
+}
+
+func (d *decoder) invalidates() *consent.Named {
+	var n consent.Named
+	d.array("named", recordBytes, func() { n.Records = append(n.Records, d.bareRecord("named")) })
+	if len(n.Records) == 0 {
+		return nil
+	}
+	return &n
 }
 
 func (x *encoder) whole(w *consent.Whole) {
@@ -88,9 +110,13 @@ func (d *decoder) whole() *consent.Whole {
 }
 
 func (x *encoder) record(field string, r *consent.Record) {
-	if !x.some(r != nil) {
-		return
+	if x.some(r != nil) {
+		x.bareRecord(field, r)
 	}
+}
+
+// bareRecord is a record where there must be one.
+func (x *encoder) bareRecord(field string, r *consent.Record) {
 	x.enum(field, uint8(r.Action), actions)
 	x.optionalID(r.EventID)
 	x.instant(field, r.EffectiveAt)
@@ -116,6 +142,10 @@ func (d *decoder) record(field string) *consent.Record {
 	if !d.some(field) {
 		return nil
 	}
+	return d.bareRecord(field)
+}
+
+func (d *decoder) bareRecord(field string) *consent.Record {
 	r := new(consent.Record)
 	r.Action = consent.Action(d.enum(field, actions))
 	r.EventID = d.optionalID(field)

@@ -204,12 +204,16 @@ func TestDecode_ABombCostsNothing(t *testing.T) {
 		event := eventUpToPolicy().longs(1, 0, 0, 0, 0, 0, 0, 0, 0, 0).longs(n, n, n).framed(eventFingerprint)
 		links := body{avro.NewWriter(nil, 64, avro.WithWriterConfig(config))}
 		_, _ = links.w.Write(state.w.Buffer())
-		whole := links.longs(1, 0, 0, n, n, n).framed(stateFingerprint)
+		whole := links.longs(0, 1, 0, 0, n, n, n).framed(stateFingerprint)
+		namesOf := body{avro.NewWriter(nil, 64, avro.WithWriterConfig(config))}
+		_, _ = namesOf.w.Write(state.w.Buffer())
+		named := namesOf.longs(n, n, n).framed(stateFingerprint)
 		headers := body{avro.NewWriter(nil, 64, avro.WithWriterConfig(config))}
 		_, _ = headers.w.Write(letter.w.Buffer())
 		dead := headers.longs(n, n, n).framed(deadLetterFingerprint)
 		bombs["covers"] = func() error { _, err := DecodeEvent(event); return err }
 		bombs["links"] = func() error { _, err := DecodeState(whole); return err }
+		bombs["named"] = func() error { _, err := DecodeState(named); return err }
 		bombs["headers"] = func() error { _, err := DecodeDeadLetter(dead); return err }
 		for name, explode := range bombs {
 			var before, after runtime.MemStats
@@ -221,7 +225,7 @@ func TestDecode_ABombCostsNothing(t *testing.T) {
 				t.Fatalf("%s × %d: %v", name, n, err)
 			}
 			// Not the first item that is not there: the array itself.
-			if want := map[string]string{"covers": "policy.covers", "links": "whole.links", "headers": "headers"}[name]; fault.Field != want {
+			if want := map[string]string{"covers": "policy.covers", "links": "whole.links", "headers": "headers", "named": "named"}[name]; fault.Field != want {
 				t.Fatalf("%s × %d: %v", name, n, err)
 			}
 			if got := after.TotalAlloc - before.TotalAlloc; got > 1<<20 {

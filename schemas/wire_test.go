@@ -111,20 +111,21 @@ type (
 		PolicyVersion *string   `avro:"policy_version"`
 	}
 	wireState struct {
-		Tenant      string      `avro:"tenant"`
-		Subject     string      `avro:"subject"`
-		Purpose     string      `avro:"purpose"`
-		Test        bool        `avro:"test"`
-		Status      string      `avro:"status"`
-		Allowed     *bool       `avro:"allowed"`
-		Version     int64       `avro:"version"`
-		InputOffset int64       `avro:"input_offset"`
-		NoEvent     *wireEvent  `avro:"no_event"`
-		Yes         *wireRecord `avro:"yes"`
-		Pending     *wireRecord `avro:"pending"`
-		No          *wireRecord `avro:"no"`
-		Ended       *wireRecord `avro:"ended"`
-		Whole       *wireWhole  `avro:"whole"`
+		Tenant      string       `avro:"tenant"`
+		Subject     string       `avro:"subject"`
+		Purpose     string       `avro:"purpose"`
+		Test        bool         `avro:"test"`
+		Status      string       `avro:"status"`
+		Allowed     *bool        `avro:"allowed"`
+		Version     int64        `avro:"version"`
+		InputOffset int64        `avro:"input_offset"`
+		NoEvent     *wireEvent   `avro:"no_event"`
+		Yes         *wireRecord  `avro:"yes"`
+		Pending     *wireRecord  `avro:"pending"`
+		No          *wireRecord  `avro:"no"`
+		Ended       *wireRecord  `avro:"ended"`
+		Named       []wireRecord `avro:"named"`
+		Whole       *wireWhole   `avro:"whole"`
 	}
 	wireWhole struct {
 		Clock         *int64           `avro:"clock"`
@@ -294,6 +295,12 @@ func toWireState(r *StateRow) *wireState {
 		Tenant: string(r.Tenant), Subject: string(r.Subject), Purpose: string(r.Row.Purpose), Test: r.Test,
 		Status: wireSymbol(r.Row.Announced.Status), Allowed: wireTri(r.Row.Announced.Allowed), Version: r.Row.Version, InputOffset: r.InputOffset,
 		Yes: toWireRecord(r.Row.Yes), Pending: toWireRecord(r.Row.Pending), No: toWireRecord(r.Row.No), Ended: toWireRecord(r.Row.Ended),
+		Named: []wireRecord{},
+	}
+	if r.Row.Named != nil {
+		for _, named := range r.Row.Named.Records {
+			w.Named = append(w.Named, *toWireRecord(named))
+		}
 	}
 	if r.Row.NoEvent != nil {
 		w.NoEvent = toWireEvent(r.Row.NoEvent)

@@ -175,6 +175,7 @@ state_row = {
     "pending": kept("GRANT"),
     "no": kept("REFUSE"),
     "ended": kept("INVALIDATE"),
+    "named": [kept("INVALIDATE")],
 }
 
 state_root = {

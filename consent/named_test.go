@@ -1,0 +1,64 @@
+package consent_test
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/assent-dev/assent/consent"
+)
+
+// invalidation names a grant by number.
+func invalidation(id, names uint64, at consent.Instant) consent.Event {
+	e := consent.Event{Tenant: "default", Subject: "user:1", Purpose: "m", Action: consent.Invalidate, EffectiveAt: at, ReceivedAt: at, Invalidates: &consent.EventRef{}}
+	binary.BigEndian.PutUint64(e.ID[8:], id)
+	binary.BigEndian.PutUint64(e.Invalidates.EventID[8:], names)
+	return e
+}
+
+func TestNamed_IsAJoinAndKeepsTheLargestOfEachName(t *testing.T) {
+	events := []consent.Event{invalidation(1, 1, 10), invalidation(2, 1, 20), invalidation(3, 2, 5), invalidation(4, 3, 30), invalidation(5, 1, 15)}
+	want := map[consent.UUID]consent.UUID{}
+	for _, i := range []int{1, 2, 3} {
+		want[events[i].Invalidates.EventID] = events[i].ID
+	}
+	orders := [][]int{{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}, {1, 1, 0, 3, 2, 4, 1}}
+	for _, order := range orders {
+		var s consent.State
+		for _, i := range order {
+			s, _, _ = consent.Fold(s, &events[i])
+		}
+		named := s.Row("m").Named.Records
+		if len(named) != len(want) {
+			t.Fatalf("order %v keeps %d names, want %d", order, len(named), len(want))
+		}
+		for i, r := range named {
+			if want[r.Names] != r.EventID {
+				t.Errorf("order %v keeps event %s for grant %s, want %s", order, r.EventID, r.Names, want[r.Names])
+			}
+			if i > 0 && string(named[i-1].Names[:]) >= string(r.Names[:]) {
+				t.Errorf("order %v: names are not sorted", order)
+			}
+		}
+	}
+}
+
+// However many grants somebody names, a row stays small; the largest stay, in
+// any order.
+func TestNamed_IsBoundedToTheLargest(t *testing.T) {
+	const many = 1000
+	var forward, backward consent.State
+	for i := range uint64(many) {
+		up, down := invalidation(i+1, i+1, consent.Instant(i+1)), invalidation(many-i, many-i, consent.Instant(many-i))
+		forward, _, _ = consent.Fold(forward, &up)
+		backward, _, _ = consent.Fold(backward, &down)
+	}
+	a, b := forward.Row("m").Named.Records, backward.Row("m").Named.Records
+	if len(a) != 256 || len(b) != 256 {
+		t.Fatalf("%d and %d names are kept", len(a), len(b))
+	}
+	for i := range a {
+		if a[i].EventID != b[i].EventID || a[i].OrderAt <= many-256 {
+			t.Fatalf("the kept names depend on the order, or are not the largest: %s and %s", a[i].EventID, b[i].EventID)
+		}
+	}
+}
