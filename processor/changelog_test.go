@@ -102,7 +102,7 @@ func (w *world) alarmed(p *running) string {
 	w.eventually("an alarm", func() error {
 		err := p.Ready()
 		if err == nil || !strings.Contains(err.Error(), "is stopped") {
-			return fmt.Errorf("ready: %v", err)
+			return fmt.Errorf("ready: %w", err)
 		}
 		text = err.Error()
 		return nil
@@ -156,7 +156,7 @@ func TestProcessor_ARowOfAnotherPartitionStopsThePartition(t *testing.T) {
 	p := w.start()
 	w.eventually("an alarm", func() error {
 		if err := p.Ready(); err == nil || !strings.Contains(err.Error(), "another partition") {
-			return fmt.Errorf("ready: %v", err)
+			return fmt.Errorf("ready: %w", err)
 		}
 		return nil
 	})

@@ -158,10 +158,10 @@ func TestProcessor_WaitFoldedGivesUpWithItsContext(t *testing.T) {
 	p.awaitReady()
 	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Millisecond)
 	defer cancel()
-	if err := p.WaitFolded(ctx, 0, 0); err != context.DeadlineExceeded {
+	if err := p.WaitFolded(ctx, 0, 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for an event that never comes: %v", err)
 	}
-	if err := p.WaitFolded(ctx, 99, 0); err != context.DeadlineExceeded {
+	if err := p.WaitFolded(ctx, 99, 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting in a partition that is not there: %v", err)
 	}
 }

@@ -33,7 +33,7 @@ func BenchmarkDecide(b *testing.B) {
 	defer client.CloseIdleConnections()
 	do := func(b *testing.B, request func() (*http.Response, error)) {
 		resp, err := request()
-		if err != nil || resp.StatusCode != 200 {
+		if err != nil || resp.StatusCode != http.StatusOK {
 			b.Fatal(err)
 		}
 		var sink bytes.Buffer

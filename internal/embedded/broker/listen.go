@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,7 +54,7 @@ func listen(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := net.Listen("tcp", numeric)
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", numeric)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, &AddrError{addr, syscall.EADDRINUSE, hintTaken}

@@ -73,7 +73,7 @@ func DecodeBatch(raw []byte) (Batch, error) {
 	}
 	b := Batch{Raw: raw}
 	if err := b.ReadFrom(raw); err != nil {
-		return Batch{}, fmt.Errorf("%w: %v", errDamaged, err)
+		return Batch{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if b.Magic != 2 || b.NumRecords < 1 || b.LastOffsetDelta < 0 {
 		return Batch{}, errDamaged

@@ -59,12 +59,9 @@ func openPartition(dir string) (p *partition, ok bool, err error) {
 	if cut < 0 {
 		return nil, false, nil
 	}
-	n, err := strconv.ParseInt(name[cut+1:], 10, 32)
-	if err != nil {
-		return nil, false, nil
-	}
-	topic, err := url.PathUnescape(name[:cut])
-	if err != nil {
+	n, noNumber := strconv.ParseInt(name[cut+1:], 10, 32)
+	topic, noTopic := url.PathUnescape(name[:cut])
+	if noNumber != nil || noTopic != nil {
 		return nil, false, nil
 	}
 	entries, err := os.ReadDir(dir)
