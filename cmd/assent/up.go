@@ -232,9 +232,10 @@ func newReceiverKey() (secret string, key webhook.Key, err error) {
 
 // announce says on stdout that everything works, and where.
 func (p *program) announce(v *serving, s *upSettings, e *engines, took time.Duration) error {
-	var clickhouseAddr string
+	clickhouseAddr, where := "", "another's"
 	if e.clickhouse != nil {
 		clickhouseAddr = e.clickhouse.Addr()
+		where = clickhouseAddr + " (with its password: " + e.dir.Path(dsnFile) + ")"
 	}
 	if s.Output.Output == "json" {
 		return p.printLine(map[string]any{"ready": true, "ready_in_seconds": took.Seconds(), "http": v.url(), "kafka": e.brokers[0], "clickhouse": clickhouseAddr, "data_dir": s.Data.Dir})
@@ -244,9 +245,10 @@ func (p *program) announce(v *serving, s *upSettings, e *engines, took time.Dura
   choices page   %[2]s/demo
   HTTP           %[2]s
   Kafka          %[3]s
-  data           %[4]s
+  ClickHouse     %[4]s
+  data           %[5]s
 
 Open to every program on this machine, since there are no keys; stop it with Ctrl-C.
-`, took.Seconds(), v.url(), e.brokers[0], s.Data.Dir)
+`, took.Seconds(), v.url(), e.brokers[0], where, s.Data.Dir)
 	return err
 }

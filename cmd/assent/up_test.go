@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -178,6 +179,38 @@ func TestUp_ADiskThatIsNearlyFullIs503AndNothingIsTorn(t *testing.T) {
 		u.mustGet("/v1/subjects/user:3/history?kind=event", &page)
 		return len(page.Items) == 1
 	})
+	u.stop()
+}
+
+func TestUp_AHangupReloadsTheRegistryAndAFaultyFileChangesNothing(t *testing.T) {
+	first, second := &recorder{told: map[string]int{}}, &recorder{told: map[string]int{}}
+	file := downstreamsFile(t, newServer(t, first))
+	u := startUp(t, t.TempDir(), []string{"RECORDER_SECRET=0123456789abcdef0123456789abcdef"}, "--downstreams="+file)
+	withdraw := func(subject string) {
+		u.mustPost("/v1/events", map[string]any{"subject": subject, "purpose": "analytics", "action": "withdraw"}, nil, http.StatusAccepted)
+	}
+	reload := func(content []byte, says string) {
+		t.Helper()
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		seen := strings.Count(u.log.String(), says)
+		if err := u.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 10*time.Second, "the log says "+says, func() bool { return strings.Count(u.log.String(), says) > seen })
+	}
+	withdraw("user:1")
+	eventually(t, 10*time.Second, "the first downstream hears", func() bool { return first.count() == 1 })
+	reload([]byte("downstreams: [{name: Recorder}]\n"), "the registry was not reloaded")
+	withdraw("user:2")
+	eventually(t, 10*time.Second, "the first downstream still hears", func() bool { return first.count() == 2 })
+	reload([]byte(strings.ReplaceAll(fmt.Sprintf(killDownstreams, newServer(t, second)), "name: recorder", "name: another")), "registry in force")
+	withdraw("user:3")
+	eventually(t, 20*time.Second, "the new downstream hears everything from the beginning", func() bool { return second.count() == 3 })
+	if first.count() != 2 {
+		t.Errorf("the removed downstream was told %d changes, want 2", first.count())
+	}
 	u.stop()
 }
 
