@@ -41,22 +41,28 @@ func newGate(pausedEvery, brokenFirst, brokenMost time.Duration, failures int) *
 	return &gate{pausedEvery: pausedEvery, brokenFirst: brokenFirst, brokenMost: brokenMost, failures: failures, opened: make(chan struct{})}
 }
 
-// admit says whether an attempt may start now. If not, it says when to ask
-// again; opened is closed when the gate opens before that.
-func (g *gate) admit(now time.Time) (ok bool, again time.Time, opened <-chan struct{}) {
+// admit says whether an attempt may start now; if not, when to ask again.
+func (g *gate) admit(now time.Time) (ok bool, again time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case now.Before(g.until):
-		return false, g.until, g.opened
+		return false, g.until
 	case g.state == gateOpen:
-		return true, time.Time{}, nil
+		return true, time.Time{}
 	case g.probing:
 		// The probe's answer opens the gate or sets the next time.
-		return false, now.Add(g.brokenFirst), g.opened
+		return false, now.Add(g.brokenFirst)
 	}
 	g.probing = true
-	return true, time.Time{}, nil
+	return true, time.Time{}
+}
+
+// opening gives a channel that is closed when the gate opens the next time.
+func (g *gate) opening() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.opened
 }
 
 // report takes what came of an attempt that was admitted. It returns true when

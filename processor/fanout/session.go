@@ -33,7 +33,7 @@ type session struct {
 	pending  int // entries without an outcome
 	dirty    map[kafka.Partition]bool
 	blocked  time.Time // the gate said: not before
-	opened   <-chan struct{}
+	opened   <-chan struct{} // closed when the gate opens the next time
 }
 
 // fetched is one fetch, filtered, in the order of its partitions.
@@ -61,6 +61,7 @@ func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[k
 		windows: map[kafka.Partition]*window{},
 		queues:  map[string]*queue{},
 		dirty:   map[kafka.Partition]bool{},
+		opened:  l.gate.opening(),
 	}
 	s.attempts, s.stopAttempts = context.WithCancel(context.WithoutCancel(ctx))
 	next := map[kafka.Partition]kafka.NextOffset{}
@@ -217,13 +218,13 @@ func (s *session) take(f fetched) {
 
 // launch starts the attempt of the queue that is due first. A slot was taken.
 func (s *session) launch(now time.Time) {
-	ok, again, opened := s.gate.admit(now)
+	ok, again := s.gate.admit(now)
 	if !ok {
 		<-s.slots
-		s.blocked, s.opened = again, opened
+		s.blocked = again
 		return
 	}
-	s.blocked, s.opened = time.Time{}, nil
+	s.blocked = time.Time{}
 	q := s.waiting[0]
 	heap.Pop(&s.waiting)
 	s.inFlight++
@@ -258,7 +259,7 @@ func (s *session) settle(r result) {
 
 // hurry makes everything due that waits because the endpoint failed: it answers again.
 func (s *session) hurry(now time.Time) {
-	s.blocked, s.opened = time.Time{}, nil
+	s.blocked, s.opened = time.Time{}, s.gate.opening()
 	for _, q := range s.waiting {
 		if q.entries[0].failedWithLane {
 			q.when = now
