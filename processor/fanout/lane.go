@@ -68,6 +68,11 @@ func (l *lane) run(ctx context.Context) error {
 		Topics:  []string{l.config.Names.Changes()},
 		Stripes: l.config.Stripes,
 		Logger:  l.log,
+		Assigned: func(stripes []int) {
+			if len(stripes) == 0 { // others tell this downstream; nothing is missing here
+				l.started.Store(true)
+			}
+		},
 	}, l.work)
 }
 

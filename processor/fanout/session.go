@@ -32,7 +32,7 @@ type session struct {
 	inFlight int
 	pending  int // entries without an outcome
 	dirty    map[kafka.Partition]bool
-	blocked  time.Time // the gate said: not before
+	blocked  time.Time       // the gate said: not before
 	opened   <-chan struct{} // closed when the gate opens the next time
 }
 
