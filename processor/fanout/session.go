@@ -52,6 +52,9 @@ type queue struct {
 	index   int       // in the heap, -1 while its first entry is in flight
 }
 
+// maxFetchRecords bounds what is read ahead beyond MaxPending.
+const maxFetchRecords = 1000
+
 func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[kafka.Partition]kafka.Commit) (*session, error) {
 	s := &session{
 		lane:    l,
@@ -73,7 +76,7 @@ func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[k
 			return nil, err
 		}
 	}
-	s.fetcher = l.kafka.NewFetcher(next, kafka.FetchOptions{})
+	s.fetcher = l.kafka.NewFetcher(next, kafka.FetchOptions{MaxRecords: min(l.config.MaxPending, maxFetchRecords)})
 	return s, nil
 }
 
