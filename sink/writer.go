@@ -123,7 +123,7 @@ func (w *writer) repeat(ctx context.Context, rows []table.Row, p *pending) (comp
 		return false, errNotYetLate
 	}
 	if inTime && p.n == 0 {
-		if err := w.insert(ctx, rows, *p); err != nil && !table.IsTooLate(err) {
+		if err := w.insert(ctx, rows, *p); err != nil && !errors.Is(err, table.ErrTooLate) {
 			return false, err
 		}
 	}
@@ -132,7 +132,7 @@ func (w *writer) repeat(ctx context.Context, rows []table.Row, p *pending) (comp
 		return err == nil, err
 	}
 	if inTime && p.n > 0 {
-		if err := w.insert(ctx, missing, *p); err != nil && !table.IsTooLate(err) {
+		if err := w.insert(ctx, missing, *p); err != nil && !errors.Is(err, table.ErrTooLate) {
 			return false, err
 		}
 		if missing, err = w.missing(ctx, missing); err != nil || len(missing) == 0 {

@@ -111,11 +111,18 @@ func Explain(err error) error {
 	return fmt.Errorf("ClickHouse: %w%s", err, hint)
 }
 
-// IsTooLate reports whether an INSERT was refused because its deadline had
-// passed: none of its rows is there by it.
-func IsTooLate(err error) bool {
+// ErrTooLate says that an INSERT was refused because its deadline had passed:
+// none of its rows is there by it.
+var ErrTooLate = errors.New("the deadline of the block has passed")
+
+// insertError tells a refusal by the deadline from everything else, whose
+// outcome is unknown.
+func insertError(err error) error {
 	var e *clickhouse.Exception
-	return errors.As(err, &e) && e.Code == codeViolatedConstraint
+	if errors.As(err, &e) && e.Code == codeViolatedConstraint {
+		return fmt.Errorf("%w: %w", ErrTooLate, err)
+	}
+	return Explain(err)
 }
 
 // Select runs a question with named parameters, {name:Type} in the text: they

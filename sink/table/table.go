@@ -35,7 +35,7 @@ const MaxRows = 1_000_000
 const insertTimeout = 30 * time.Second
 
 // Insert writes rows as one block. Whatever the error, the outcome is unknown,
-// unless IsTooLate: insert the same rows under the same token again, or count.
+// unless it is ErrTooLate: insert the same rows under the same token again, or count.
 // before has whole seconds.
 func (d *DB) Insert(ctx context.Context, t *Table, rows []Row, token string, before time.Time) error {
 	if len(rows) > MaxRows {
@@ -71,7 +71,7 @@ func (d *DB) Insert(ctx context.Context, t *Table, rows []Row, token string, bef
 	if err := batch.Column(len(t.columns)).Append(deadline); err != nil {
 		return fmt.Errorf("fill column %s.insert_before: %w", t.Name, err)
 	}
-	return Explain(batch.Send())
+	return insertError(batch.Send())
 }
 
 const selectTimeout = 30 * time.Second
