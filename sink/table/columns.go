@@ -163,7 +163,7 @@ var deliveryColumns = []column{
 	delivery("webhook_id", func(d *schemas.Delivery) string { return d.WebhookID }),
 	delivery("attempt", func(d *schemas.Delivery) int32 { return d.Attempt }),
 	delivery("started_at", func(d *schemas.Delivery) *time.Time { return timeOf(d.StartedAt) }),
-	delivery("duration_ms", func(d *schemas.Delivery) int32 { return d.DurationMillis }),
+	delivery("duration_millis", func(d *schemas.Delivery) int32 { return d.DurationMillis }),
 	delivery("outcome", func(d *schemas.Delivery) string { return word(d.Outcome) }),
 	delivery("http_status", func(d *schemas.Delivery) int32 { return d.HTTPStatus }),
 	delivery("reason", func(d *schemas.Delivery) string { return d.Reason }),

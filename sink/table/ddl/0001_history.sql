@@ -123,7 +123,7 @@ CREATE TABLE IF NOT EXISTS deliveries
     webhook_id String,
     attempt Int32,
     started_at Nullable(DateTime64(3, 'UTC')),
-    duration_ms Int32,
+    duration_millis Int32,
     outcome LowCardinality(String),
     http_status Int32,
     reason LowCardinality(String),
