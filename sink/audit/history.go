@@ -71,14 +71,14 @@ var sources = [...]string{
 	count() OVER (PARTITION BY event_id) > 1 AS conflicting
 FROM (
 	SELECT recorded_at, topic, partition, offset, record, event_id FROM events
-	WHERE tenant = {tenant:String} AND subject = {subject:String} AND decode_error = ''
+	WHERE tenant = @tenant AND subject = @subject AND decode_error = ''
 	ORDER BY recorded_at, topic, partition, offset LIMIT 1 BY event_id, digest
 )`,
 	KindChange: `SELECT toUInt8(1) AS rank, recorded_at, topic, partition, offset, record, false AS conflicting FROM changes
-WHERE tenant = {tenant:String} AND subject = {subject:String} AND decode_error = ''
+WHERE tenant = @tenant AND subject = @subject AND decode_error = ''
 ORDER BY recorded_at, topic, partition, offset LIMIT 1 BY change_id`,
 	KindDelivery: `SELECT toUInt8(2) AS rank, recorded_at, topic, partition, offset, record, false AS conflicting FROM deliveries
-WHERE tenant = {tenant:String} AND subject = {subject:String} AND decode_error = ''
+WHERE tenant = @tenant AND subject = @subject AND decode_error = ''
 ORDER BY recorded_at, topic, partition, offset LIMIT 1 BY delivery_id`,
 }
 
@@ -87,11 +87,11 @@ ORDER BY recorded_at, topic, partition, offset LIMIT 1 BY delivery_id`,
 func (h *History) Page(ctx context.Context, q Query) (items []Item, next Cursor, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	rows, err := h.db.Select(ctx, pageSQL(q.Kinds), map[string]string{
+	rows, err := h.db.Select(ctx, pageSQL(q.Kinds), map[string]any{
 		"tenant": string(q.Tenant), "subject": string(q.Subject),
-		"at": fmt.Sprint(int64(q.After.RecordedAt)), "rank": fmt.Sprint(int(q.After.Kind)), "topic": q.After.Position.Topic,
-		"partition": fmt.Sprint(q.After.Position.Index), "offset": fmt.Sprint(int64(q.After.Position.Offset)),
-		"begin": fmt.Sprint(boolDigit(q.After == Cursor{})), "limit": fmt.Sprint(q.Limit + 1),
+		"at": int64(q.After.RecordedAt), "rank": uint8(q.After.Kind), "topic": q.After.Position.Topic,
+		"partition": q.After.Position.Index, "offset": int64(q.After.Position.Offset),
+		"begin": q.After == Cursor{}, "limit": q.Limit + 1,
 	})
 	if err != nil {
 		return nil, next, false, err
@@ -138,17 +138,10 @@ func pageSQL(only []Kind) string {
 		union += "SELECT * FROM (" + sources[k] + ")"
 	}
 	return `SELECT rank, recorded_at, topic, partition, offset, record, toBool(conflicting) FROM (` + union + `)
-WHERE {begin:UInt8} = 1 OR (toUnixTimestamp64Milli(recorded_at), rank, topic, partition, offset) >
-	({at:Int64}, {rank:UInt8}, {topic:String}, {partition:Int32}, {offset:Int64})
+WHERE @begin OR (toUnixTimestamp64Milli(recorded_at), rank, topic, partition, offset) >
+	(@at, @rank, @topic, @partition, @offset)
 ORDER BY toUnixTimestamp64Milli(recorded_at), rank, topic, partition, offset
-LIMIT {limit:UInt32}`
-}
-
-func boolDigit(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+LIMIT @limit`
 }
 
 // render gives the JSON form of a record.

@@ -125,10 +125,14 @@ func insertError(err error) error {
 	return Explain(err)
 }
 
-// Select runs a question with named parameters, {name:Type} in the text: they
-// travel apart from it.
-func (d *DB) Select(ctx context.Context, query string, parameters map[string]string) (driver.Rows, error) {
-	rows, err := d.conn.Query(clickhouse.Context(ctx, clickhouse.WithParameters(parameters)), query)
+// Select runs a question with named parameters, @name in the text; the client
+// quotes them.
+func (d *DB) Select(ctx context.Context, query string, parameters map[string]any) (driver.Rows, error) {
+	named := make([]any, 0, len(parameters))
+	for name, value := range parameters {
+		named = append(named, clickhouse.Named(name, value))
+	}
+	rows, err := d.conn.Query(ctx, query, named...)
 	if err != nil {
 		return nil, Explain(err)
 	}
