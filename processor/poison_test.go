@@ -215,7 +215,7 @@ func TestProcessor_APanicInTheFoldStopsThePartitionAndSkipsNothing(t *testing.T)
 	})
 	w.eventually("the alarm", func() error {
 		if err := p.Ready(); err == nil || !strings.Contains(err.Error(), "is stopped") {
-			return fmt.Errorf("ready: %v", err)
+			return fmt.Errorf("ready: %w", err)
 		}
 		return nil
 	})

@@ -30,6 +30,9 @@ type Config struct {
 	// Deadline is how long ClickHouse may take a block after it was announced.
 	// Default: 2m.
 	Deadline time.Duration
+	// SessionTimeout is after how long without a heartbeat the group gives the
+	// stripes of this process away. Default: 6s.
+	SessionTimeout time.Duration
 	// RetryInterval is the pause before ClickHouse is asked again. Default: 1s.
 	RetryInterval time.Duration
 
@@ -86,6 +89,9 @@ func (c *Config) ensureDefaults() {
 	}
 	if c.Deadline == 0 {
 		c.Deadline = 2 * time.Minute
+	}
+	if c.SessionTimeout == 0 {
+		c.SessionTimeout = 6 * time.Second
 	}
 	if c.RetryInterval == 0 {
 		c.RetryInterval = time.Second

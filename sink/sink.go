@@ -72,6 +72,8 @@ func (s *Sink) Run(ctx context.Context) error {
 	}
 	err := s.kafka.RunGroup(ctx, kafka.GroupOptions{
 		Group: s.config.Names.SinkGroup(), Topics: topics, Stripes: s.config.Stripes, Logger: s.log,
+		SessionTimeout: s.config.SessionTimeout, HeartbeatInterval: s.config.SessionTimeout / 12,
+		Assigned: s.progress.assigned,
 	}, s.run)
 	if err != nil {
 		return fmt.Errorf("sink: %w", err)
@@ -147,9 +149,26 @@ func (s *Sink) Ready() error {
 type progress struct {
 	lag lagGauge
 
-	mu      sync.Mutex
-	claimed bool
-	parts   map[kafka.Partition]bool // caught up
+	mu       sync.Mutex
+	joined   bool                     // the group gave us an assignment
+	expected int                      // stripes of it
+	claimed  int                      // of them, those whose takeover is done
+	parts    map[kafka.Partition]bool // caught up
+}
+
+// assigned notes what a generation gave this process; none is fine: others
+// write those partitions.
+func (p *progress) assigned(stripes []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.joined, p.expected, p.claimed = true, len(stripes), 0
+}
+
+// took notes that a stripe's takeover is done.
+func (p *progress) took() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.claimed++
 }
 
 type lagGauge interface {
@@ -159,7 +178,6 @@ type lagGauge interface {
 func (p *progress) moved(part kafka.Partition, next, end kafka.NextOffset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.claimed = true
 	p.parts[part] = p.parts[part] || next >= end
 	p.lag.set(part, max(0, int64(end-next)))
 }
@@ -175,8 +193,8 @@ func (p *progress) release(parts []kafka.Partition) {
 func (p *progress) waitFor() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.claimed {
-		return errors.New("no partition is claimed yet")
+	if !p.joined || p.claimed < p.expected {
+		return errors.New("the group is not joined, or a claimed stripe is not taken over yet")
 	}
 	for part, caughtUp := range p.parts {
 		if !caughtUp {

@@ -40,6 +40,7 @@ func (s *Sink) run(ctx context.Context, claim *kafka.Claim) error {
 	if err != nil {
 		return err
 	}
+	s.progress.took()
 	fetcher := s.kafka.NewFetcher(starts, kafka.FetchOptions{MaxWait: min(maxFetchWait, s.config.FlushInterval)})
 	defer fetcher.Close()
 	for {

@@ -13,10 +13,14 @@ import (
 	"github.com/assent-dev/assent/sink/table"
 )
 
-// clock is time under the test's control.
+// clock is time under the test's control; each look at it takes a moment, so
+// that whoever waits for a time gets there.
 type clock struct{ t time.Time }
 
-func (c *clock) now() time.Time { return c.t }
+func (c *clock) now() time.Time {
+	c.t = c.t.Add(10 * time.Millisecond)
+	return c.t
+}
 
 // engine models what matters of ClickHouse: a block is there whole or not at
 // all; a token is remembered, and a repeat under it is answered OK; a block whose

@@ -62,7 +62,7 @@ func openPartition(dir string) (p *partition, ok bool, err error) {
 	n, noNumber := strconv.ParseInt(name[cut+1:], 10, 32)
 	topic, noTopic := url.PathUnescape(name[:cut])
 	if noNumber != nil || noTopic != nil {
-		return nil, false, nil
+		return nil, false, nil //nolint:nilerr // a name of another kind is no partition, and no fault
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
