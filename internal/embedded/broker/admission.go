@@ -53,6 +53,7 @@ func (a *admission) install(engine *kfake.Cluster) {
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1, When: damagesLog},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics, kmsg.CreatePartitions}, Err: kerr.InvalidPartitions, Count: -1, When: asksTooMuch},
 		kfake.Fault{Keys: []kmsg.Key{kmsg.IncrementalAlterConfigs}, Err: kerr.PolicyViolation, Count: -1, When: changesBroker},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.InconsistentGroupProtocol, Count: -1, When: namesProtocolTwice},
 	)
 }
 
@@ -123,6 +124,23 @@ func changesBroker(req kmsg.Request) bool {
 	return ok && slices.ContainsFunc(alter.Resources, func(r kmsg.IncrementalAlterConfigsRequestResource) bool {
 		return r.ResourceType != kmsg.ConfigResourceTypeTopic
 	})
+}
+
+// namesProtocolTwice says that a member lists a protocol twice. The engine counts
+// it as two members, finds no protocol that all of them know, and panics.
+func namesProtocolTwice(req kmsg.Request) bool {
+	join, ok := req.(*kmsg.JoinGroupRequest)
+	if !ok {
+		return false
+	}
+	seen := make(map[string]bool, len(join.Protocols))
+	for _, protocol := range join.Protocols {
+		if seen[protocol.Name] {
+			return true
+		}
+		seen[protocol.Name] = true
+	}
+	return false
 }
 
 // Where the fields of a record batch stand, in bytes from its begin.

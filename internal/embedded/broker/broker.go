@@ -73,8 +73,10 @@ type Broker struct {
 	engine    *kfake.Cluster
 	admission *admission
 
-	closing  sync.Once
-	closeErr error
+	closeWithin  time.Duration
+	engineClosed chan struct{} // closed when the engine's Close has returned
+	closing      sync.Once
+	closeErr     error
 }
 
 // Open brings the broker's directory in order, listens, and serves. Errors:
@@ -103,6 +105,8 @@ func open(ctx context.Context, opts Options, with seams) (*Broker, error) {
 			reserve: opts.ReserveBytes,
 			free:    with.free,
 		},
+		closeWithin:  closeTimeout,
+		engineClosed: make(chan struct{}),
 	}
 	err = b.prepare(ctx, opts, with)
 	if err == nil {
@@ -142,16 +146,15 @@ func (b *Broker) Close() error {
 // closeEngine does not wait for an engine that hangs: the process is to end. The
 // directory then stays as it would after a kill.
 func (b *Broker) closeEngine() error {
-	closed := make(chan struct{})
 	go func() {
-		defer close(closed)
+		defer close(b.engineClosed)
 		b.engine.Close()
 	}()
 	select {
-	case <-closed:
+	case <-b.engineClosed:
 		return nil
-	case <-time.After(closeTimeout):
-		return fmt.Errorf("the engine did not stop within %v", closeTimeout)
+	case <-time.After(b.closeWithin):
+		return fmt.Errorf("the engine did not stop within %v", b.closeWithin)
 	}
 }
 

@@ -2,14 +2,17 @@ package broker
 
 import (
 	"errors"
+	"math"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -237,5 +240,82 @@ func TestClose_TwiceIsFineAndMarksTheDirectoryOnce(t *testing.T) {
 	mustClose(t, b)
 	if _, err := os.Stat(b.layout.cleanMark()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestClose_DoesNotWaitForAnEngineThatHangs(t *testing.T) {
+	b := openBroker(t, t.TempDir())
+	createTopic(t, b.Addr(), "events", 1)
+	hangs, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once // the engine asks more than once for a request
+	b.engine.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, When: func(kmsg.Request) bool {
+		once.Do(func() { close(hangs) })
+		<-release
+		return false
+	}})
+	c := client(t, b.Addr())
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		_, _ = kmsg.NewPtrListGroupsRequest().RequestWith(t.Context(), c)
+	}()
+	<-hangs
+	b.closeWithin = 50 * time.Millisecond
+	if err := b.Close(); err == nil || !strings.Contains(err.Error(), "did not stop") {
+		t.Errorf("Close: %v", err)
+	}
+	if closed, _ := b.layout.wasClosed(); closed {
+		t.Error("the directory is marked as closed in order")
+	}
+	close(release)
+	c.Close()
+	<-asked
+	<-b.engineClosed
+}
+
+// Each of these stops the engine, or lets it delete what was stored.
+func TestAdmission_RefusesWhatStopsTheEngine(t *testing.T) {
+	b := openBroker(t, t.TempDir())
+	if err := createTopicErr(t.Context(), b.Addr(), "many", math.MaxInt32); !errors.Is(err, kerr.InvalidPartitions) {
+		t.Errorf("a topic of 2 billion partitions: %v", err)
+	}
+	c := client(t, b.Addr())
+	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType = kmsg.ConfigResourceTypeBroker
+	config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+	config.Name, config.Value = "log.cleaner.backoff.ms", kmsg.StringPtr("1")
+	resource.Configs = append(resource.Configs, config)
+	alter.Resources = append(alter.Resources, resource)
+	altered, err := alter.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := altered.Resources[0].ErrorCode; got != kerr.PolicyViolation.Code {
+		t.Errorf("a change of the broker's settings: error %d", got)
+	}
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = "g", "consumer", 6000, 6000
+	for range 2 {
+		protocol := kmsg.NewJoinGroupRequestProtocol()
+		protocol.Name = "range"
+		join.Protocols = append(join.Protocols, protocol)
+	}
+	joined, err := join.RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if joined.ErrorCode != kerr.InconsistentGroupProtocol.Code {
+		t.Errorf("a member that lists a protocol twice: error %d", joined.ErrorCode)
+	}
+	// And what is not served is not offered either.
+	versions, err := kmsg.NewPtrApiVersionsRequest().RequestWith(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range versions.ApiKeys {
+		if newestVersions[key.ApiKey] < key.MaxVersion || key.ApiKey == int16(kmsg.Produce) && key.MaxVersion > maxProduceVersion {
+			t.Errorf("clients are offered version %d of api key %d", key.MaxVersion, key.ApiKey)
+		}
 	}
 }

@@ -33,8 +33,14 @@ func servedVersions() *kversion.Versions {
 			versions.SetMaxKeyVersion(key, -1)
 		}
 	}
+	versions.SetMaxKeyVersion(int16(kmsg.Produce), maxProduceVersion)
 	return versions
 }
+
+// maxProduceVersion is the last one that names topics by name. A later one with
+// two ids that the engine does not know, as a client has them whose topics were
+// made anew, makes it panic.
+const maxProduceVersion = 12
 
 // newestVersions has the newest served version of each api key, -1 for a key
 // that is not served.
