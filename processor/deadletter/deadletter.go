@@ -73,6 +73,9 @@ func readPartition(ctx context.Context, client *kafka.Client, p kafka.Partition,
 		for _, b := range batches {
 			for i := range b.Messages {
 				m := &b.Messages[i]
+				if m.Position.Offset.Next() > end {
+					return nil // came while we read
+				}
 				d, err := schemas.DecodeDeadLetter(m.Value)
 				if err != nil {
 					err = fmt.Errorf("decode dead letter at %s: %w", m.Position, err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
@@ -68,7 +70,7 @@ const queryTimeout = 20 * time.Second
 // and a delivery once for each id: the first record of it stands for all.
 var sources = [...]string{
 	KindEvent: `SELECT toUInt8(0) AS rank, recorded_at, topic, partition, offset, record,
-	count() OVER (PARTITION BY event_id) > 1 AS conflicting
+	event_id IS NOT NULL AND count() OVER (PARTITION BY event_id) > 1 AS conflicting
 FROM (
 	SELECT recorded_at, topic, partition, offset, record, event_id FROM events
 	WHERE tenant = @tenant AND subject = @subject AND decode_error = ''
@@ -88,7 +90,7 @@ func (h *History) Page(ctx context.Context, q Query) (items []Item, next Cursor,
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	rows, err := h.db.Select(ctx, pageSQL(q.Kinds), map[string]any{
-		"tenant": string(q.Tenant), "subject": string(q.Subject),
+		"tenant": string(q.Tenant), "subject": q.Subject,
 		"at": int64(q.After.RecordedAt), "rank": uint8(q.After.Kind), "topic": q.After.Position.Topic,
 		"partition": q.After.Position.Index, "offset": int64(q.After.Position.Offset),
 		"begin": q.After == Cursor{}, "limit": q.Limit + 1,
@@ -108,7 +110,7 @@ func (h *History) Page(ctx context.Context, q Query) (items []Item, next Cursor,
 		var item Item
 		var offset int64
 		if err := rows.Scan(&rank, &at, &item.Position.Topic, &item.Position.Index, &offset, &record, &item.Conflicting); err != nil {
-			return nil, next, false, table.Explain(err)
+			return nil, next, false, err
 		}
 		item.Kind, item.RecordedAt, item.Position.Offset = Kind(rank), consent.InstantOf(at), kafka.LastOffset(offset)
 		if item.Body, err = render(item.Kind, []byte(record)); err != nil {
@@ -117,7 +119,7 @@ func (h *History) Page(ctx context.Context, q Query) (items []Item, next Cursor,
 		items = append(items, item)
 	}
 	if err := rows.Err(); err != nil && !more {
-		return nil, next, false, table.Explain(err)
+		return nil, next, false, err
 	}
 	if len(items) > 0 {
 		last := items[len(items)-1]
@@ -127,16 +129,13 @@ func (h *History) Page(ctx context.Context, q Query) (items []Item, next Cursor,
 }
 
 func pageSQL(only []Kind) string {
-	if len(only) == 0 {
-		only = []Kind{KindEvent, KindChange, KindDelivery}
-	}
-	union := ""
-	for i, k := range only {
-		if i > 0 {
-			union += "\nUNION ALL\n"
+	var parts []string
+	for k, source := range sources {
+		if len(only) == 0 || slices.Contains(only, Kind(k)) { // once, however often it is asked for
+			parts = append(parts, "SELECT * FROM ("+source+")")
 		}
-		union += "SELECT * FROM (" + sources[k] + ")"
 	}
+	union := strings.Join(parts, "\nUNION ALL\n")
 	return `SELECT rank, recorded_at, topic, partition, offset, record, toBool(conflicting) FROM (` + union + `)
 WHERE @begin OR (toUnixTimestamp64Milli(recorded_at), rank, topic, partition, offset) >
 	(@at, @rank, @topic, @partition, @offset)

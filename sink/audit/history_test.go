@@ -32,21 +32,29 @@ type archive struct {
 	log    strings.Builder
 }
 
+// database makes an empty one, and gives its DSN.
+func database(t testing.TB) string {
+	t.Helper()
+	return clickhousetest.DSN(t, execute)
+}
+
+// execute runs one statement at an address.
+func execute(dsn, statement string) error {
+	options, err := clickhouse.ParseDSN(dsn)
+	if err != nil {
+		return err
+	}
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Exec(context.Background(), statement)
+}
+
 func newArchive(t testing.TB) *archive {
 	t.Helper()
-	dsn := clickhousetest.DSN(t, func(dsn, statement string) error {
-		options, err := clickhouse.ParseDSN(dsn)
-		if err != nil {
-			return err
-		}
-		conn, err := clickhouse.Open(options)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		return conn.Exec(context.Background(), statement)
-	})
-	db, err := table.Open(dsn)
+	db, err := table.Open(database(t))
 	if err != nil {
 		t.Fatal(err)
 	}

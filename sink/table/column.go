@@ -38,11 +38,29 @@ func from[T, R any](record func(*Row) *R, name string, get func(*R) T) column {
 	})
 }
 
+// The times that columns hold. A record can have one up to the year 9999; the
+// driver counts nanoseconds, and would make another century of it without a word.
+// What is outside becomes the bound, and record has it as it was.
+var (
+	earliest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
+	latest   = time.Date(2262, 4, 11, 23, 47, 16, 0, time.UTC)
+)
+
+func held(t time.Time) time.Time {
+	switch {
+	case t.Before(earliest):
+		return earliest
+	case t.After(latest):
+		return latest
+	}
+	return t
+}
+
 func timeOf(i consent.Instant) *time.Time {
 	if i == 0 {
 		return nil
 	}
-	t := i.Time()
+	t := held(i.Time())
 	return &t
 }
 

@@ -16,7 +16,7 @@ func withPosition(own []column) []column {
 		of("topic", func(r *Row) string { return r.Position.Topic }),
 		of("partition", func(r *Row) int32 { return r.Position.Index }),
 		of("offset", func(r *Row) int64 { return int64(r.Position.Offset) }),
-		of("recorded_at", func(r *Row) time.Time { return r.RecordedAt }),
+		of("recorded_at", func(r *Row) time.Time { return held(r.RecordedAt) }),
 	}
 	all = append(all, own...)
 	return append(all,
@@ -36,6 +36,27 @@ func policy[T any](name string, get func(*consent.Policy) T) column {
 			return nil
 		}
 		return r.Event.Policy
+	}, name, get)
+}
+
+func confirms(e *consent.Event) *consent.EventRef    { return e.Confirms }
+func invalidates(e *consent.Event) *consent.EventRef { return e.Invalidates }
+
+func ref[T any](name string, of func(*consent.Event) *consent.EventRef, get func(*consent.EventRef) T) column {
+	return from(func(r *Row) *consent.EventRef {
+		if r.Event == nil {
+			return nil
+		}
+		return of(r.Event)
+	}, name, get)
+}
+
+func carried[T any](name string, get func(*consent.Carried) T) column {
+	return from(func(r *Row) *consent.Carried {
+		if r.Event == nil {
+			return nil
+		}
+		return r.Event.Carried
 	}, name, get)
 }
 
@@ -71,6 +92,7 @@ var eventColumns = []column{
 	event("evidence_ip", func(e *consent.Event) string { return e.Evidence.IP }),
 	event("evidence_tc_string", func(e *consent.Event) string { return e.Evidence.TCString }),
 	event("evidence_gpp_string", func(e *consent.Event) string { return e.Evidence.GPPString }),
+	event("evidence_token", func(e *consent.Event) string { return e.Evidence.Token }),
 	event("actor_type", func(e *consent.Event) string { return word(e.Actor.Type) }),
 	event("actor_id", func(e *consent.Event) string { return e.Actor.ID }),
 	policy("policy_version", func(p *consent.Policy) string { return p.Version }),
@@ -81,38 +103,25 @@ var eventColumns = []column{
 	policy("policy_expires_at", func(p *consent.Policy) *time.Time { return timeOf(p.ExpiresAt) }),
 	policy("policy_double_opt_in", func(p *consent.Policy) bool { return p.DoubleOptIn }),
 	policy("policy_confirm_by", func(p *consent.Policy) *time.Time { return timeOf(p.ConfirmBy) }),
+	policy("policy_history_import", func(p *consent.Policy) bool { return p.HistoryImport }),
 	policy("policy_covers", func(p *consent.Policy) []string { return texts(p.Covers) }),
-	event("names_event_id", namesOf),
+	ref("confirms_event_id", confirms, func(r *consent.EventRef) *uuid.UUID { return uuidOf(r.EventID) }),
+	ref("confirms_effective_at", confirms, func(r *consent.EventRef) *time.Time { return timeOf(r.EffectiveAt) }),
+	ref("invalidates_event_id", invalidates, func(r *consent.EventRef) *uuid.UUID { return uuidOf(r.EventID) }),
+	ref("invalidates_effective_at", invalidates, func(r *consent.EventRef) *time.Time { return timeOf(r.EffectiveAt) }),
 	event("link_to", func(e *consent.Event) string { return string(e.LinkTo) }),
-	event("carried_subject", func(e *consent.Event) (s string) {
-		if e.Carried != nil {
-			s = string(e.Carried.Subject)
-		}
-		return s
-	}),
-	event("carried_event_id", func(e *consent.Event) (u *uuid.UUID) {
-		if e.Carried != nil {
-			u = uuidOf(e.Carried.EventID)
-		}
-		return u
-	}),
+	carried("carried_subject", func(c *consent.Carried) string { return string(c.Subject) }),
+	carried("carried_event_id", func(c *consent.Carried) *uuid.UUID { return uuidOf(c.EventID) }),
+	carried("carried_effective_at", func(c *consent.Carried) *time.Time { return timeOf(c.EffectiveAt) }),
+	carried("carried_via", func(c *consent.Carried) []string { return texts(c.Via) }),
 	event("test", func(e *consent.Event) bool { return e.Test }),
 	event("digest", func(e *consent.Event) string { return hashOf(e.Digest) }),
 }
 
-func namesOf(e *consent.Event) *uuid.UUID {
-	for _, ref := range []*consent.EventRef{e.Confirms, e.Invalidates} {
-		if ref != nil {
-			return uuidOf(ref.EventID)
-		}
-	}
-	return nil
-}
-
-func texts(purposes []consent.Purpose) []string {
-	all := make([]string, len(purposes))
-	for i, p := range purposes {
-		all[i] = string(p)
+func texts[S ~string](list []S) []string {
+	all := make([]string, len(list))
+	for i, s := range list {
+		all[i] = string(s)
 	}
 	return all
 }
@@ -133,8 +142,8 @@ var changeColumns = []column{
 	change("subject", func(c *consent.Change) string { return string(c.Subject) }),
 	change("purpose", func(c *consent.Change) string { return string(c.Purpose) }),
 	change("change_id", func(c *consent.Change) *uuid.UUID { return uuidOf(c.ID) }),
-	change("from_status", func(c *consent.Change) string { return word(c.From) }),
-	change("to_status", func(c *consent.Change) string { return word(c.To) }),
+	change("from_status", func(c *consent.Change) string { return c.From.String() }),
+	change("to_status", func(c *consent.Change) string { return c.To.String() }),
 	change("allowed_before", func(c *consent.Change) *bool { return boolOf(c.AllowedBefore) }),
 	change("allowed_after", func(c *consent.Change) *bool { return boolOf(c.AllowedAfter) }),
 	change("withdrawal", func(c *consent.Change) bool { return c.Withdrawal }),
@@ -164,7 +173,7 @@ var deliveryColumns = []column{
 	delivery("attempt", func(d *schemas.Delivery) int32 { return d.Attempt }),
 	delivery("started_at", func(d *schemas.Delivery) *time.Time { return timeOf(d.StartedAt) }),
 	delivery("duration_millis", func(d *schemas.Delivery) int32 { return d.DurationMillis }),
-	delivery("outcome", func(d *schemas.Delivery) string { return word(d.Outcome) }),
+	delivery("outcome", func(d *schemas.Delivery) string { return d.Outcome.String() }),
 	delivery("http_status", func(d *schemas.Delivery) int32 { return d.HTTPStatus }),
 	delivery("reason", func(d *schemas.Delivery) string { return d.Reason }),
 	delivery("next_attempt_at", func(d *schemas.Delivery) *time.Time { return timeOf(d.NextAttemptAt) }),
@@ -186,4 +195,21 @@ var letterColumns = []column{
 	letter("role", func(l *schemas.DeadLetter) string { return l.Role }),
 	letter("downstream", func(l *schemas.DeadLetter) string { return l.Downstream }),
 	letter("at", func(l *schemas.DeadLetter) *time.Time { return timeOf(l.At) }),
+	letter("origin_key", func(l *schemas.DeadLetter) string { return string(l.Key) }),
+	letter("origin_value", func(l *schemas.DeadLetter) string { return string(l.Value) }),
+	letter("origin_header_keys", func(l *schemas.DeadLetter) []string {
+		return headers(l, func(h *schemas.Header) string { return h.Key })
+	}),
+	letter("origin_header_values", func(l *schemas.DeadLetter) []string {
+		return headers(l, func(h *schemas.Header) string { return string(h.Value) })
+	}),
+	letter("partial", func(l *schemas.DeadLetter) bool { return l.Partial }),
+}
+
+func headers(l *schemas.DeadLetter, get func(*schemas.Header) string) []string {
+	all := make([]string, len(l.Headers))
+	for i := range l.Headers {
+		all[i] = get(&l.Headers[i])
+	}
+	return all
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -27,7 +28,7 @@ type DB struct {
 // I/O: the first query connects. An error never shows the password.
 func Open(dsn string) (*DB, error) {
 	options, err := clickhouse.ParseDSN(dsn)
-	if err != nil || options.Auth.Database == "" {
+	if err != nil || options.Auth.Database == "" || !strings.HasPrefix(dsn, "clickhouse://") { // the driver takes any scheme
 		return nil, errors.New("ClickHouse: want a DSN such as clickhouse://user:password@host:9000/database")
 	}
 	options.DialTimeout = dialTimeout
@@ -123,18 +124,4 @@ func insertError(err error) error {
 		return fmt.Errorf("%w: %w", ErrTooLate, err)
 	}
 	return Explain(err)
-}
-
-// Select runs a question with named parameters, @name in the text; the client
-// quotes them.
-func (d *DB) Select(ctx context.Context, query string, parameters map[string]any) (driver.Rows, error) {
-	named := make([]any, 0, len(parameters))
-	for name, value := range parameters {
-		named = append(named, clickhouse.Named(name, value))
-	}
-	rows, err := d.conn.Query(ctx, query, named...)
-	if err != nil {
-		return nil, Explain(err)
-	}
-	return rows, nil
 }

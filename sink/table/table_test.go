@@ -92,7 +92,7 @@ func TestColumns_AreThoseOfTheTables(t *testing.T) {
 // takes lists which column types a Go type fills.
 var takes = map[reflect.Type][]string{
 	reflect.TypeFor[string]():     {"String", "LowCardinality(String)"},
-	reflect.TypeFor[[]string]():   {"Array(LowCardinality(String))"},
+	reflect.TypeFor[[]string]():   {"Array(String)", "Array(LowCardinality(String))"},
 	reflect.TypeFor[int32]():      {"Int32"},
 	reflect.TypeFor[int64]():      {"Int64"},
 	reflect.TypeFor[bool]():       {"Bool"},
@@ -179,7 +179,8 @@ func TestEvents_EveryFieldArrivesInItsColumn(t *testing.T) {
 		"evidence_conditional": "true", "evidence_gpc": "true", "evidence_reference": "call-1", "evidence_page_url": "https://x.example/p", "evidence_user_agent": "agent", "evidence_ip": "192.0.2.1",
 		"evidence_tc_string": "tc", "evidence_gpp_string": "gpp", "actor_type": "agent", "actor_id": "a1", "policy_version": "v1", "policy_model": "opt_out",
 		"policy_legal_basis": "legitimate_interests", "policy_scope": "device", "policy_sale_or_share": "true", "policy_expires_at": "2026-01-01 00:00:00.005", "policy_double_opt_in": "true",
-		"policy_confirm_by": "2026-01-01 00:00:00.006", "policy_covers": "['a','a.b']", "names_event_id": e.Invalidates.EventID.String(), "link_to": "user:2", "carried_subject": "user:3",
+		"policy_confirm_by": "2026-01-01 00:00:00.006", "policy_covers": "['a','a.b']", "invalidates_event_id": e.Invalidates.EventID.String(), "invalidates_effective_at": "2026-01-01 00:00:00.007",
+		"confirms_event_id": "NULL", "confirms_effective_at": "NULL", "evidence_token": "t", "policy_history_import": "true", "carried_effective_at": "2026-01-01 00:00:00.008", "carried_via": "[]", "link_to": "user:2", "carried_subject": "user:3",
 		"carried_event_id": e.Carried.EventID.String(), "test": "true", "digest": fmt.Sprintf("%x", e.Digest),
 	}
 	compare(t, got, want)
@@ -216,7 +217,7 @@ func TestEvents_WhatIsAbsentIsNullOrEmpty(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := insertOne(t, migrated(t), Events, value)
-	for _, name := range []string{"event_id", "occurred_at", "effective_at", "policy_expires_at", "names_event_id"} {
+	for _, name := range []string{"event_id", "occurred_at", "effective_at", "policy_expires_at", "confirms_event_id", "invalidates_event_id", "carried_effective_at"} {
 		if got[name] != "NULL" {
 			t.Errorf("%s = %q, want NULL", name, got[name])
 		}
@@ -266,6 +267,7 @@ func TestChangesDeliveriesAndDeadLetters_EveryFieldArrivesInItsColumn(t *testing
 	}
 	compare(t, insertOne(t, db, DeadLetters, value), with(map[string]string{
 		"origin_topic": "consent.intake", "origin_partition": "7", "origin_offset": "99", "code": "informed", "reason": "no notice", "role": "gateway", "downstream": "crm", "at": "2026-01-01 00:00:00.001",
+		"origin_key": "k", "origin_value": "v", "origin_header_keys": "[]", "origin_header_values": "[]", "partial": "false",
 	}, value))
 }
 
@@ -391,6 +393,9 @@ func TestOpen_NeverShowsThePasswordAndExplainsWhatToDo(t *testing.T) {
 		t.Errorf("with a wrong password: %v", err)
 	}
 }
+
+// addressed is the DSN of a fresh database.
+func addressed(t testing.TB) string { t.Helper(); return clickhousetest.DSN(t, execute) }
 
 func addressOf(t testing.TB, db *DB) string {
 	t.Helper()

@@ -5,6 +5,8 @@
 -- A row must arrive before its insert_before: an INSERT that wakes up later,
 -- after its outcome was settled without it, is refused.
 --
+-- Times before 1900 or after 2262-04-11 23:47:16 stand as these bounds.
+--
 -- A record that cannot be decoded is a row too, with decode_error: positions
 -- have no gaps.
 
@@ -45,6 +47,7 @@ CREATE TABLE IF NOT EXISTS events
     evidence_ip String,
     evidence_tc_string String,
     evidence_gpp_string String,
+    evidence_token String,
     actor_type LowCardinality(String),
     actor_id String,
     policy_version LowCardinality(String),
@@ -55,11 +58,17 @@ CREATE TABLE IF NOT EXISTS events
     policy_expires_at Nullable(DateTime64(3, 'UTC')),
     policy_double_opt_in Bool,
     policy_confirm_by Nullable(DateTime64(3, 'UTC')),
+    policy_history_import Bool,
     policy_covers Array(LowCardinality(String)),
-    names_event_id Nullable(UUID) COMMENT 'the grant that a confirm or invalidate names',
+    confirms_event_id Nullable(UUID) COMMENT 'the grant that a confirm completes',
+    confirms_effective_at Nullable(DateTime64(3, 'UTC')),
+    invalidates_event_id Nullable(UUID) COMMENT 'the grant that an invalidate takes back',
+    invalidates_effective_at Nullable(DateTime64(3, 'UTC')),
     link_to String,
     carried_subject String,
     carried_event_id Nullable(UUID),
+    carried_effective_at Nullable(DateTime64(3, 'UTC')),
+    carried_via Array(String),
     test Bool,
     digest String COMMENT 'hex; SHA-256 of the content without sent_at and received_at',
     key String,
@@ -156,6 +165,11 @@ CREATE TABLE IF NOT EXISTS deadletters
     role LowCardinality(String),
     downstream LowCardinality(String),
     at Nullable(DateTime64(3, 'UTC')),
+    origin_key String COMMENT 'the bytes of the record that could not be used',
+    origin_value String,
+    origin_header_keys Array(String),
+    origin_header_values Array(String),
+    partial Bool COMMENT 'something of key, value or headers did not fit',
     key String,
     record String,
     decode_error LowCardinality(String),
@@ -170,7 +184,7 @@ SETTINGS non_replicated_deduplication_window = 20000, fsync_after_insert = 1, fs
 -- The history as people read it: each content of an event once, however often
 -- it was written; conflicting where one event_id came with several contents.
 CREATE VIEW IF NOT EXISTS events_deduplicated AS
-SELECT *, count() OVER (PARTITION BY tenant, event_id) > 1 AS conflicting
+SELECT *, event_id IS NOT NULL AND count() OVER (PARTITION BY tenant, event_id) > 1 AS conflicting
 FROM
 (
     SELECT *
