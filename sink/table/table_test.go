@@ -407,24 +407,47 @@ func addressOf(t testing.TB, db *DB) string {
 
 func TestViews_ShowEachContentOnceAndFlagConflicts(t *testing.T) {
 	db := migrated(t)
-	e := fullEvent()
-	other := fullEvent()
+	e, other, third, fourth, fifth := fullEvent(), fullEvent(), fullEvent(), fullEvent(), fullEvent()
 	other.Source = "another"
-	third := fullEvent()
 	third.ID = consent.UUID{7}
-	var rows []Row
-	for i, x := range []consent.Event{e, e, other, third} {
-		value, err := schemas.EncodeEvent(nil, &x)
+	fourth.ID, fifth.ID, fifth.Source = consent.UUID{}, consent.UUID{}, "another" // no ids: nothing to conflict
+	foreign := fullEvent()
+	foreign.Tenant, foreign.Source = "other-shop", "x"
+	var events [][]byte
+	for _, x := range []consent.Event{e, e, other, third, fourth, fifth, foreign} {
+		events = append(events, encoded(t)(schemas.EncodeEvent(nil, &x)))
+	}
+	c := consent.Change{ID: consent.UUID{1}, Tenant: "shop", Subject: "user:1", Purpose: "a", To: consent.Withdrawn}
+	d := schemas.Delivery{ID: consent.UUID{1}, Tenant: "shop", Subject: "user:1", Purpose: "a"}
+	change, delivery := encoded(t)(schemas.EncodeChange(nil, &c)), encoded(t)(schemas.EncodeDelivery(nil, &d))
+	poison := []byte("poison")
+	for table, values := range map[*Table][][]byte{Events: append(events, poison), Changes: {change, change, poison}, Deliveries: {delivery, delivery, delivery, poison}} {
+		var rows []Row
+		for i, value := range values {
+			rows = append(rows, table.NewRow(message(t, kafka.LastOffset(i), value)))
+		}
+		if err := db.Insert(t.Context(), table, rows, "v", later()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for query, want := range map[string][2]uint64{
+		"SELECT count(), countIf(conflicting) FROM events_deduplicated":      {6, 2},
+		"SELECT count(), toUInt64(min(offset)) FROM changes_deduplicated":    {1, 0},
+		"SELECT count(), toUInt64(min(offset)) FROM deliveries_deduplicated": {1, 0},
+	} {
+		var got [2]uint64
+		if err := db.conn.QueryRow(t.Context(), query).Scan(&got[0], &got[1]); err != nil || got != want {
+			t.Errorf("%s: %v, %v; want %v", query, got, err, want)
+		}
+	}
+}
+
+func encoded(t testing.TB) func([]byte, error) []byte {
+	return func(b []byte, err error) []byte {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows = append(rows, Events.NewRow(message(t, kafka.LastOffset(i), value)))
-	}
-	if err := db.Insert(t.Context(), Events, rows, "v", later()); err != nil {
-		t.Fatal(err)
-	}
-	var all, conflicting uint64
-	if err := db.conn.QueryRow(t.Context(), "SELECT count(), countIf(conflicting) FROM events_deduplicated").Scan(&all, &conflicting); err != nil || all != 3 || conflicting != 2 {
-		t.Errorf("%d rows, %d conflicting, %v; want 3 and 2", all, conflicting, err)
+		return b
 	}
 }
