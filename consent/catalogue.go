@@ -152,10 +152,15 @@ func (c *Catalogue) ReplayWindow(ch Channel) time.Duration {
 }
 
 // Stamp fills the event's policy, and the notice's hash where the registry
-// knows it, from this version of the registry. EffectiveAt must be set.
+// knows it, from this version of the registry. EffectiveAt must be set. A link or
+// unlink says nothing of a purpose, and is stamped with the version alone.
 func (c *Catalogue) Stamp(e *Event) {
-	p := &Policy{Version: c.Version, Covers: c.Covers(e.Purpose)}
+	p := &Policy{Version: c.Version}
 	e.Policy = p
+	if e.Action == Link || e.Action == Unlink {
+		return
+	}
+	p.Covers = c.Covers(e.Purpose)
 	d := c.Find(e.Purpose)
 	if d == nil {
 		return

@@ -41,8 +41,8 @@ func IsWithdrawal(before, after Verdict) bool {
 }
 
 func changeID(s *State, p Purpose, version int64, event UUID) UUID {
-	b := make([]byte, 0, len(s.Tenant)+len(s.Subject)+len(p)+48)
-	b = append(b, s.Tenant...)
+	var stack [512]byte
+	b := append(stack[:0], s.Tenant...)
 	b = append(b, '|')
 	b = append(b, s.Subject...)
 	b = append(b, '|')

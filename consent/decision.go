@@ -62,8 +62,10 @@ func Decide(s *State, c *Catalogue, q Query) Decision {
 	out := Decision{Purpose: q.Purpose}
 	if s != nil {
 		f = s.evaluate(q.Purpose, q.At)
-		if row := s.Row(q.Purpose); row != nil {
+		if row := s.Row(q.Purpose); row != nil && row.Version > 0 {
 			out.Version = row.Version
+		} else {
+			out.Version = s.Whole.VersionFloor // its row went with an erasure, if it had one
 		}
 	}
 	model, jurisdiction := c.strictestModel(d, q.Jurisdiction, s)

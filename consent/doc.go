@@ -17,12 +17,19 @@
 //     order, any repetition of the same events gives the same records. Its clock,
 //     versions and announcements follow the log: the same log gives the same bytes.
 //   - A [Change] tells that the answer for one purpose moved.
+//   - A link (the row of [Root] holds them) carries what one id refused to another:
+//     [Fold] gives the events, whoever runs it writes them to the log. They are
+//     ordered as what they carry, so each State stays a join of what was said, by
+//     whatever id and on whatever way it came.
+//   - An erase takes rows away and stays itself: what is smaller is not kept, now
+//     and later.
 //
 // # The path of an event
 //
 //	Catalogue.Check   may it be accepted? (only a grant can be refused)
 //	Catalogue.Stamp   effective_at and policy, once, at intake
 //	Fold              State × Event → State, Changes, carried Events
+//	ExpireEvent       State × Purpose × Instant → the event that tells of a yes run out
 //	Decide            State × Catalogue × Query → Decision
 //
 // Doubt favours the subject throughout: no record, an unknown jurisdiction or a

@@ -56,14 +56,11 @@ func (a Action) Protective() bool {
 func (a Action) Affirms() bool { return a == Grant || a == Confirm }
 
 // Folds reports whether this version's fold knows what the action does.
-// The others are refused at intake with the code not_yet.
-func (a Action) Folds() bool {
-	switch a {
-	case Grant, Refuse, Withdraw, Invalidate, Request, Defer:
-		return true
-	}
-	return false
-}
+func (a Action) Folds() bool { return a > ActionUnknown && a <= Defer }
+
+// Whole reports whether the action speaks of the whole subject: its purpose is
+// [Root], whatever is written there.
+func (a Action) Whole() bool { return a == Link || a == Unlink || a == Erase }
 
 // Status is what holds now. Names map one to one to W3C DPV ConsentStatus.
 type Status uint8

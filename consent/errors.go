@@ -59,4 +59,6 @@ const (
 	WarnStampIgnored    WarningCode = "stamp_ignored"
 	WarnEventIDDerived  WarningCode = "event_id_derived"
 	WarnSubjectHashed   WarningCode = "subject_hashed"
+	WarnWholeSubject    WarningCode = "whole_subject"
+	WarnGPC             WarningCode = "gpc_withdrawal"
 )

@@ -18,7 +18,7 @@ func (s *State) evaluate(p Purpose, t Instant) finding {
 	}
 	denial, node := s.restriction(p)
 	f := finding{Verdict: Verdict{Status: None}}
-	if yes := own.Yes; yes != nil && (denial == nil || yes.Compare(denial.OrderKey) > 0) {
+	if yes := own.Yes; yes != nil && (denial == nil || yes.Compare(denial) > 0) {
 		named := own.Named.of(yes)
 		switch {
 		case named != nil: // whatever the keys say
@@ -57,7 +57,7 @@ func (f finding) orPending(pending *Record, p Purpose) finding {
 		return f
 	case f.decides == nil:
 		return finding{Verdict{Pending, Undecided}, pending, p, pending.EffectiveAt}
-	case pending.Compare(f.decides.OrderKey) > 0:
+	case pending.Compare(f.decides) > 0:
 		return finding{Verdict{Pending, Denied}, pending, p, pending.EffectiveAt}
 	}
 	return f

@@ -32,7 +32,7 @@ type letter struct {
 	channel consent.Channel
 	pending bool
 	history bool
-	names   *letter // the grant that an invalidate takes back
+	names   *letter // the grant that an invalidate takes back or a confirm completes
 	unplace bool    // … without its effective_at
 	late    bool    // received at t2, whenever it took effect
 	in      consent.Jurisdiction
@@ -53,9 +53,14 @@ func (l letter) event() consent.Event {
 		e.ReceivedAt = t2
 	}
 	if l.names != nil {
-		e.Invalidates = &consent.EventRef{EventID: l.names.id(), EffectiveAt: l.names.at}
+		ref := &consent.EventRef{EventID: l.names.id(), EffectiveAt: l.names.at}
 		if l.unplace {
-			e.Invalidates.EffectiveAt = 0
+			ref.EffectiveAt = 0
+		}
+		if l.action == consent.Confirm {
+			e.Confirms = ref
+		} else {
+			e.Invalidates = ref
 		}
 	}
 	return digested(e)
@@ -73,6 +78,8 @@ func alphabet() []consent.Event {
 		add(letter{node: n, at: t1, action: consent.Invalidate, key: "ended"})
 		if n == 0 {
 			add(letter{node: n, at: t2, action: consent.Refuse, key: "no"})
+			add(letter{node: n, at: t1, action: consent.Erase, key: "erase", covers: below[n]})
+			add(letter{node: n, at: t2, action: consent.Erase, key: "erase"})
 			continue
 		}
 		add(grant1)
@@ -91,6 +98,9 @@ func alphabet() []consent.Event {
 		add(letter{node: n, at: t2, action: consent.Grant, key: "pending import", channel: consent.Import, pending: true})
 		add(letter{node: n, at: t1, action: consent.Invalidate, key: "ended early", names: &grant2, unplace: true})
 		add(letter{node: n, at: t2, action: consent.Grant, key: "history", channel: consent.Import, history: true})
+		pending := letter{node: n, at: t1, key: "pending"}
+		add(letter{node: n, at: t2, action: consent.Confirm, key: "confirm", names: &pending})
+		add(letter{node: n, at: t2, action: consent.Expire, key: "expire"})
 		add(letter{node: n, at: t2, action: consent.Request, key: "request", in: "JP"})
 		add(letter{node: n, at: t2, action: consent.Defer, key: "defer"})
 	}
@@ -108,7 +118,9 @@ type expected struct {
 	now     [3]refFinding   // at the clock
 	answers [2][3]refAnswer // at the clock, and later
 	clock   consent.Instant // the largest received_at
-	onNode  [3]bool         // something that folds was said of the node
+	onNode  [3]bool         // something that is kept was said of the node
+	named   [3]bool         // an invalidate there names a grant
+	erased  string          // the rank of the largest erase
 	asks    [2]consent.Instant
 }
 
@@ -131,13 +143,21 @@ func TestFold_EveryOrderOfEveryShortHistoryEqualsTheReference(t *testing.T) {
 	if n := len(x.letters); n > 127 {
 		t.Fatalf("%d letters do not fit into the key", n)
 	}
-	x.walk(consent.State{}, nil, [3]refTold{})
+	x.walk(consent.State{}, nil, toldNodes{})
 	t.Logf("%d letters; sequences of 1 to 4 events: %d %d %d %d; different histories: %d", len(x.letters), x.counts[1], x.counts[2], x.counts[3], x.counts[4], len(x.known))
+}
+
+// toldNodes is what a sequence has announced of each node, and above which version
+// those go on whose row an erase took away.
+type toldNodes struct {
+	node   [3]refTold
+	floor  int64
+	erased string // the rank of the largest erase so far
 }
 
 // walk appends every letter to the sequence and checks what Fold does with it.
 // told is what the sequence so far has announced per node.
-func (x *explorer) walk(s consent.State, sequence []int8, told [3]refTold) {
+func (x *explorer) walk(s consent.State, sequence []int8, told toldNodes) {
 	if len(sequence) == x.longest {
 		return
 	}
@@ -171,10 +191,18 @@ func (x *explorer) expect(sequence []int8) *expected {
 	said := refHear(log)
 	w := &expected{clock: refClock(said)}
 	w.asks = [2]consent.Instant{w.clock, t2 + 1}
+	if erased := refErased(said); erased != nil {
+		w.erased = erased.rank
+	}
 	for n, p := range nodes {
 		for k, kind := range []string{"yes", "pending", "no", "ended"} {
 			if winner := refLargest(said, p, kind); winner != nil {
 				w.winners[n][k], w.content[n][k], w.onNode[n] = winner.ID, winner.Digest, true
+			}
+		}
+		for i := range said {
+			if x := &said[i]; x.Purpose == p && x.Action == consent.Invalidate && x.Invalidates != nil {
+				w.named[n] = true
 			}
 		}
 		w.now[n] = refJudge(said, p, w.clock)
@@ -191,7 +219,7 @@ func (x *explorer) checkRecords(sequence []int8, s *consent.State, want *expecte
 	for n, p := range nodes {
 		row := s.Row(p)
 		if row == nil {
-			x.check(sequence, !want.onNode[n], "no row of a node of which something was said")
+			x.check(sequence, !want.onNode[n] && !want.named[n], "no row of a node of which something is kept")
 			continue
 		}
 		for k, r := range [4]*consent.Record{row.Yes, row.Pending, row.No, row.Ended} {
@@ -217,37 +245,54 @@ func (x *explorer) checkDecisions(sequence []int8, s *consent.State, want *expec
 
 // checkChanges compares the changes of the last event with what the reference
 // finds on each node that the event reaches, and gives what is announced now.
-func (x *explorer) checkChanges(sequence []int8, e *consent.Event, got []consent.Change, told [3]refTold, want *expected) [3]refTold {
-	if refKind(e) == "" {
+func (x *explorer) checkChanges(sequence []int8, e *consent.Event, got []consent.Change, told toldNodes, want *expected) toldNodes {
+	if !refHeard(e) {
 		x.check(sequence, len(got) == 0, "an event that is mere history emits a change")
 		return told
 	}
 	for n, p := range nodes {
-		onRecord := want.onNode[n] || told[n].version > 0 || slices.Contains(e.Policy.Covers, p)
-		reached := p == e.Purpose || refProtective(e) && refBelow(p, e.Purpose) && onRecord
-		was := told[n]
-		if was.version == 0 {
-			was.status = consent.None
+		was, known := told.node[n], told.node[n].version > 0
+		if !known {
+			was = refTold{status: consent.None, version: told.floor}
 		}
+		onRecord := want.onNode[n] || want.named[n] || known || slices.Contains(e.Policy.Covers, p)
+		reached := p == e.Purpose || refProtective(e) && refBelow(p, e.Purpose) && onRecord
 		f := want.now[n]
-		moved := reached && (f.status != was.status || f.allowed != was.allowed)
+		moved := reached && (f.status != was.status || f.allowed != was.allowed) &&
+			(known || told.erased == "" || f.status != consent.Erased)
 		i := slices.IndexFunc(got, func(c consent.Change) bool { return c.Purpose == p })
 		if !moved {
 			x.check(sequence, i < 0, "a change of a purpose that did not move")
 			continue
 		}
-		told[n] = refTold{f.status, f.allowed, was.version + 1}
+		told.node[n] = refTold{f.status, f.allowed, was.version + 1}
 		if i < 0 {
 			x.fail(sequence, fmt.Sprintf("no change of %s: %s to %s", p, was.status, f.status))
 		}
 		c := got[i]
 		x.check(sequence, c.From == was.status && c.To == f.status && c.AllowedBefore == was.allowed && c.AllowedAfter == f.allowed, "from, to or allowed")
-		x.check(sequence, c.Version == told[n].version && c.EventID == e.ID && c.Timestamp == want.clock, "version, event or timestamp")
+		x.check(sequence, c.Version == was.version+1 && c.EventID == e.ID && c.Timestamp == want.clock, "version, event or timestamp")
 		x.check(sequence, c.EffectiveAt == f.since && c.Withdrawal == refWithdrawal(was.status, f.status, was.allowed, f.allowed), "effective_at or withdrawal")
 		got = slices.Delete(slices.Clone(got), i, i+1)
 	}
 	x.check(sequence, len(got) == 0, "more changes than the reference knows")
+	if want.erased != told.erased {
+		told.bury(want)
+	}
 	return told
+}
+
+// bury forgets the nodes whose row a new erase took away.
+func (t *toldNodes) bury(want *expected) {
+	t.erased = want.erased
+	for _, told := range t.node {
+		t.floor = max(t.floor, told.version)
+	}
+	for n, told := range t.node {
+		if n > 0 && told.status == consent.Erased && !want.onNode[n] && !want.named[n] {
+			t.node[n] = refTold{}
+		}
+	}
 }
 
 func (x *explorer) check(sequence []int8, ok bool, what string) {

@@ -39,6 +39,9 @@ func id(n int) consent.UUID {
 func digested(e consent.Event) consent.Event {
 	e.Digest = [32]byte{}
 	said := e
+	if c := e.Carried; c != nil { // of what is carried, the digest is that of the first
+		said.ID, said.Subject, said.EffectiveAt = c.EventID, c.Subject, c.EffectiveAt
+	}
 	said.SentAt, said.ReceivedAt = 0, 0
 	said.Policy, said.Invalidates, said.Confirms, said.Carried = nil, nil, nil, nil
 	text := fmt.Sprintf("%+v", said)
@@ -48,8 +51,8 @@ func digested(e consent.Event) consent.Event {
 	if e.Invalidates != nil {
 		text += fmt.Sprintf(" invalidates %+v", *e.Invalidates)
 	}
-	if e.Carried != nil {
-		text += fmt.Sprintf(" carried %+v", *e.Carried)
+	if e.Confirms != nil {
+		text += fmt.Sprintf(" confirms %+v", *e.Confirms)
 	}
 	e.Digest = sha256.Sum256([]byte(text))
 	return e
@@ -122,12 +125,19 @@ func (d drawer) event(before []consent.Event) consent.Event {
 	actions := []consent.Action{
 		consent.Grant, consent.Grant, consent.Grant, consent.Grant, consent.Refuse, consent.Withdraw,
 		consent.Withdraw, consent.Invalidate, consent.Invalidate, consent.Request, consent.Defer,
+		consent.Confirm, consent.Confirm, consent.Expire, consent.Link, consent.Unlink,
+	}
+	if d.chance(25) { // else most histories would be erased
+		actions = append(actions, consent.Erase, consent.Erase)
 	}
 	e := consent.Event{
 		ID: id(d.IntN(1 << 16)), Tenant: consent.DefaultTenant, Subject: "user:42",
 		Purpose: pick(d, saidOf), Action: pick(d, actions),
 		EffectiveAt: minute * consent.Instant(1+d.IntN(6)), Jurisdiction: pick(d, append(jurisdictions, "", "", "")),
 		Channel: pick(d, []consent.Channel{consent.Web, consent.App, consent.Import}),
+	}
+	if e.Action.Whole() && d.chance(80) {
+		e.Purpose = consent.Root
 	}
 	if len(before) > 0 && d.chance(10) {
 		e.ID = pick(d, before).ID
@@ -147,13 +157,19 @@ func (d drawer) event(before []consent.Event) consent.Event {
 			e.Policy.Covers = nil
 		}
 	}
-	if e.Action == consent.Invalidate && d.chance(60) {
+	switch {
+	case e.Action == consent.Invalidate && d.chance(60):
 		e.Invalidates = d.named(&e, before)
+	case e.Action == consent.Confirm && d.chance(95):
+		e.Confirms = d.named(&e, before)
+	case e.Action == consent.Link, e.Action == consent.Unlink:
+		e.LinkTo = pick(d, []consent.Subject{"user:43", "device:1"})
 	}
 	return digested(e)
 }
 
-// named picks what an invalidate takes back: mostly a grant of its own node.
+// named picks what an invalidate takes back or a confirm completes: mostly a
+// grant of its own node.
 func (d drawer) named(e *consent.Event, before []consent.Event) *consent.EventRef {
 	ref := &consent.EventRef{EventID: id(d.IntN(1 << 16)), EffectiveAt: minute * consent.Instant(1+d.IntN(6))}
 	for i := range before {
@@ -193,15 +209,28 @@ func foldFrom(s consent.State, log []consent.Event) (consent.State, [][]consent.
 
 func flat(changes [][]consent.Change) []consent.Change { return slices.Concat(changes...) }
 
-// recordsOf is the part of a State that is a join: everything but versions and
-// what was announced. Rows that hold announcements only are left out.
+// recordsOf is the part of a State that is a join: everything but versions,
+// what was announced, and since when a link has held without interruption. Rows
+// that hold announcements only are left out.
 func recordsOf(s consent.State) consent.State {
+	s.Whole.VersionFloor = 0
+	s.Whole.Links = slices.Clone(s.Whole.Links)
+	for i := range s.Whole.Links {
+		if linked := s.Whole.Links[i].Linked; linked != nil {
+			newest := *linked
+			newest.EffectiveAt = 0
+			s.Whole.Links[i].Linked = &newest
+		}
+	}
+	if len(s.Whole.Links) == 0 {
+		s.Whole.Links = nil
+	}
 	s.Rows = slices.Clone(s.Rows)
 	for i := range s.Rows {
 		s.Rows[i].Announced, s.Rows[i].Version = consent.Verdict{}, 0
 	}
 	s.Rows = slices.DeleteFunc(s.Rows, func(r consent.Row) bool {
-		return r.Yes == nil && r.Pending == nil && r.No == nil && r.Ended == nil
+		return r.Yes == nil && r.Pending == nil && r.No == nil && r.Ended == nil && r.Named == nil
 	})
 	return s
 }

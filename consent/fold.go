@@ -1,117 +1,189 @@
 package consent
 
-import "sort"
+import "slices"
 
 // Fold takes one event into a subject's State. It gives the State after it, the
-// Changes to announce, and the events that links carry to other subjects.
+// Changes to announce, and the events that links carry to other subjects: they
+// belong into the log under their own key, before this State counts.
 //
-// It is pure, and changes neither s nor e. The rows of the two States that
-// compare equal (==) are unchanged. Source: semantics.md, section 5.
+// It is pure, and changes neither s nor e; the State may keep e, so e must not be
+// written to afterwards. Rows of the two States that compare equal (==) are
+// unchanged, rows that only s has were erased. Source: semantics.md, section 5.
 func Fold(s State, e *Event) (State, []Change, []Event) {
 	if !e.Action.Folds() || e.Action == Request || e.Action == Defer {
 		return s, nil, nil
 	}
-	next := s.clone()
-	next.Tenant, next.Subject, next.Test = e.Tenant, e.Subject, e.Test
-	next.Whole.Clock = max(s.Whole.Clock, e.ReceivedAt)
-	next.addJurisdiction(e.Jurisdiction)
-	next.keep(e)
-
-	f := folding{state: &next, event: e}
-	f.announce(e.Purpose)
-	if e.Action.Protective() {
-		for _, p := range next.descendants(e) {
-			f.announce(p)
-		}
+	f := folding{state: s, event: e, node: e.Purpose, erased: s.Whole.Erased}
+	if e.Action.Whole() {
+		f.node = Root
 	}
-	return next, f.changes, nil
+	f.state.Tenant, f.state.Subject, f.state.Test = e.Tenant, e.Subject, e.Test
+	f.state.Whole.Clock = max(s.Whole.Clock, e.ReceivedAt)
+	f.addJurisdiction(e.Jurisdiction)
+
+	r := record(e)
+	buries := false
+	switch e.Action {
+	case Expire: // no record: what has run out is found by evaluating
+	case Link, Unlink:
+		f.relate(&r)
+		return f.state, nil, f.carried // of no purpose anything is said
+	case Erase:
+		buries = f.erase(&r)
+	default:
+		f.keep(&r)
+	}
+	f.announceAll()
+	if buries {
+		f.bury()
+	}
+	return f.state, f.changes, f.carried
 }
 
-// folding is one call of Fold while it works out what moved.
+// folding is one call of Fold. Its state begins as the one before, and shares all
+// with it that is not written to.
 type folding struct {
-	state   *State
+	state   State
 	event   *Event
+	node    Purpose // what the event speaks of
+	erased  *Record // the largest erase of before
+	ownRows bool    // state.Rows is a copy
 	changes []Change
+	carried []Event
 }
 
-// keep puts the event's record into its row if it is the largest of its kind.
-func (s *State) keep(e *Event) {
-	row := Row{Purpose: e.Purpose}
-	if old := s.Row(e.Purpose); old != nil {
+// put replaces or adds a row.
+func (f *folding) put(row *Row) {
+	if !f.ownRows {
+		f.state.Rows = append(make([]Row, 0, len(f.state.Rows)+1), f.state.Rows...)
+		f.ownRows = true
+	}
+	f.state.PutRow(*row)
+}
+
+// keep puts the event's record into its row if it is the largest of its kind, and
+// carries it where links lead.
+func (f *folding) keep(r *Record) {
+	e := f.event
+	if !keeps(e) {
+		return
+	}
+	row := Row{Purpose: f.node}
+	if old := f.state.Row(f.node); old != nil {
 		row = *old
 	}
-	r := record(e)
-	switch {
-	case e.Action == Grant && e.Policy != nil && e.Policy.DoubleOptIn:
-		row.Pending = larger(row.Pending, r)
-	case e.Action.Affirms():
-		row.Yes = larger(row.Yes, r)
-	case e.Action == Refuse, e.Action == Withdraw:
-		if row.No = larger(row.No, r); row.No == r {
-			row.NoEvent = e
-		}
-	case e.Action == Invalidate, e.Action == Erase:
-		row.Ended = larger(row.Ended, r)
+	before, gone, largest := row, f.gone(r), false
+	switch { // a name outlives an erasure: see forget
+	case e.Action == Invalidate && gone:
+		row.Named = row.Named.with(r.bare())
+	case e.Action == Invalidate:
 		row.Named = row.Named.with(r)
 	}
-	s.PutRow(row)
+	if place := row.place(e); !gone && r.beats(*place) {
+		kept := *r
+		*place, largest = &kept, true
+		if place == &row.No {
+			row.NoEvent = e
+		}
+	}
+	if row != before {
+		f.put(&row)
+	}
+	if e.Action == Refuse || e.Action == Withdraw {
+		f.carry(r, largest)
+	}
 }
 
-func (s *State) addJurisdiction(j Jurisdiction) {
+// keeps reports whether an event can be kept at all. A confirm that names no
+// grant confirms nothing, and a link never carries more than a no.
+func keeps(e *Event) bool {
+	switch {
+	case e.Carried != nil:
+		return e.Action == Refuse || e.Action == Withdraw
+	case e.Action == Confirm:
+		return e.Confirms != nil && !e.Confirms.EventID.IsZero()
+	}
+	return true
+}
+
+// place is where a row keeps the largest event of e's kind.
+func (r *Row) place(e *Event) **Record {
+	switch e.Action {
+	case Grant:
+		if e.Policy != nil && e.Policy.DoubleOptIn {
+			return &r.Pending
+		}
+		return &r.Yes
+	case Confirm:
+		return &r.Yes
+	case Refuse, Withdraw:
+		return &r.No
+	}
+	return &r.Ended
+}
+
+// gone reports whether an erasure took the record away, or would have.
+func (f *folding) gone(r *Record) bool {
+	return f.state.Whole.Erased != nil && r.Compare(f.state.Whole.Erased) < 0
+}
+
+func (f *folding) addJurisdiction(j Jurisdiction) {
 	if j == "" {
 		return
 	}
-	list := s.Whole.Jurisdictions
-	i := sort.Search(len(list), func(i int) bool { return list[i] >= j })
-	if i < len(list) && list[i] == j {
-		return
+	list := f.state.Whole.Jurisdictions
+	if i, found := slices.BinarySearch(list, j); !found {
+		f.state.Whole.Jurisdictions = slices.Insert(slices.Clip(list), i, j)
 	}
-	list = append(list, "")
-	copy(list[i+1:], list[i:])
-	list[i] = j
-	s.Whole.Jurisdictions = list
 }
 
-// descendants lists what lies below the event's node and is on record or
-// covered by its policy, sorted.
-func (s *State) descendants(e *Event) []Purpose {
-	seen := map[Purpose]bool{e.Purpose: true}
-	var below []Purpose
-	add := func(p Purpose) {
-		if !seen[p] && e.Purpose.Covers(p) {
-			seen[p] = true
+// announceAll announces what moved: at the event's node and, on a protective
+// event, at every descendant on record or covered by its policy.
+func (f *folding) announceAll() {
+	f.announce(f.node)
+	if !f.event.Action.Protective() {
+		return
+	}
+	var stack [32]Purpose // most subjects' purposes fit
+	below := stack[:0]
+	for i := range f.state.Rows {
+		if p := f.state.Rows[i].Purpose; p != f.node && f.node.Covers(p) {
 			below = append(below, p)
 		}
 	}
-	for i := range s.Rows {
-		add(s.Rows[i].Purpose)
-	}
-	if e.Policy != nil {
-		for _, p := range e.Policy.Covers {
-			add(p)
+	if f.event.Policy != nil {
+		for _, p := range f.event.Policy.Covers {
+			if p != f.node && f.node.Covers(p) {
+				below = append(below, p)
+			}
 		}
 	}
-	sort.Slice(below, func(i, j int) bool { return below[i] < below[j] })
-	return below
+	slices.Sort(below)
+	for i, p := range below {
+		if i == 0 || p != below[i-1] {
+			f.announce(p)
+		}
+	}
 }
 
 // announce emits a Change where what holds for p at the State's clock differs
 // from what was announced last.
 func (f *folding) announce(p Purpose) {
-	s := f.state
+	s := &f.state
 	row := Row{Purpose: p}
 	if old := s.Row(p); old != nil {
 		row = *old
 	}
-	was := row.announced()
-	is := s.evaluate(p, s.Whole.Clock)
-	if is.Verdict == was {
-		return
+	was, version := row.Announced, row.Version+1
+	if row.Version == 0 {
+		was, version = Verdict{Status: None}, s.Whole.VersionFloor+1
 	}
-	row.Version = max(row.Version, s.Whole.VersionFloor) + 1
-	row.Announced = is.Verdict
-	s.PutRow(row)
-
+	is := s.evaluate(p, s.Whole.Clock)
+	if is.Verdict == was || (row.Version == 0 && f.erased != nil && is.Verdict == erasedVerdict) {
+		return // also where the row went with an erasure, which was told then
+	}
+	row.Version, row.Announced = version, is.Verdict
+	f.put(&row)
 	f.changes = append(f.changes, Change{
 		ID:            changeID(s, p, row.Version, f.event.ID),
 		Tenant:        s.Tenant,
@@ -130,12 +202,4 @@ func (f *folding) announce(p Purpose) {
 		Jurisdiction:  f.event.Jurisdiction,
 		Test:          s.Test,
 	})
-}
-
-// announced is what was last told of a row; of a fresh one, nothing.
-func (r *Row) announced() Verdict {
-	if r.Version == 0 {
-		return Verdict{Status: None}
-	}
-	return r.Announced
 }

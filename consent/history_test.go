@@ -136,7 +136,12 @@ func differsInRecord(got *consent.Record, want *refSaid) string {
 		return fmt.Sprintf("event %s (%x), want %s (%x)", got.EventID, got.Digest[:3], want.ID, want.Digest[:3])
 	}
 	names := consent.UUID{}
-	if want.Invalidates != nil {
+	switch {
+	case want.Carried != nil:
+		names = want.Carried.EventID
+	case want.Action == consent.Confirm:
+		names = want.Confirms.EventID
+	case want.Invalidates != nil:
 		names = want.Invalidates.EventID
 	}
 	if got.Action != want.Action || got.EffectiveAt != want.EffectiveAt || got.OrderAt != refOrderAt(&want.Event) ||
@@ -212,6 +217,12 @@ func describe(log []consent.Event) string {
 		text += fmt.Sprintf("  %2d %s %-10s %-4s at=%d received=%d in=%q %s", i, e.ID, e.Action, e.Purpose, e.EffectiveAt, e.ReceivedAt, e.Jurisdiction, e.Channel)
 		if e.Policy != nil {
 			text += fmt.Sprintf(" expires=%d doi=%t history=%t covers=%v", e.Policy.ExpiresAt, e.Policy.DoubleOptIn, e.Policy.HistoryImport, e.Policy.Covers)
+		}
+		if e.Confirms != nil {
+			text += fmt.Sprintf(" confirms=%s@%d", e.Confirms.EventID, e.Confirms.EffectiveAt)
+		}
+		if e.LinkTo != "" {
+			text += " to=" + string(e.LinkTo)
 		}
 		if e.Invalidates != nil {
 			text += fmt.Sprintf(" names=%s@%d", e.Invalidates.EventID, e.Invalidates.EffectiveAt)

@@ -70,11 +70,10 @@ func (u UUID) String() string {
 
 // DeriveUUID gives the UUIDv5 of name in namespace. Source: RFC 9562, 5.5.
 func DeriveUUID(namespace UUID, name []byte) UUID {
-	h := sha1.New() //nolint:gosec // see the import
-	h.Write(namespace[:])
-	h.Write(name)
+	var stack [512]byte                                                  // most names fit: nothing is allocated for them
+	sum := sha1.Sum(append(append(stack[:0], namespace[:]...), name...)) //nolint:gosec // see the import
 	var u UUID
-	copy(u[:], h.Sum(nil))
+	copy(u[:], sum[:])
 	u[6] = u[6]&0x0f | 0x50
 	u[8] = u[8]&0x3f | 0x80
 	return u

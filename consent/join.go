@@ -1,6 +1,9 @@
 package consent
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 func sortPurposes(p []Purpose) { sort.Slice(p, func(i, j int) bool { return p[i] < p[j] }) }
 
@@ -35,13 +38,14 @@ func join(states []*State) *State {
 			continue
 		}
 		all.Whole.Clock = max(all.Whole.Clock, s.Whole.Clock)
-		for _, j := range s.Whole.Jurisdictions {
-			all.addJurisdiction(j)
-		}
+		all.Whole.VersionFloor = max(all.Whole.VersionFloor, s.Whole.VersionFloor)
+		all.Whole.Jurisdictions = append(all.Whole.Jurisdictions, s.Whole.Jurisdictions...)
 		for i := range s.Rows {
 			all.joinRow(&s.Rows[i])
 		}
 	}
+	slices.Sort(all.Whole.Jurisdictions)
+	all.Whole.Jurisdictions = slices.Compact(all.Whole.Jurisdictions)
 	return &all
 }
 

@@ -9,7 +9,7 @@ import "bytes"
 //	order_at        when it counts from, for the order
 //	protectiveness  1 for what restricts: it wins a tie in time
 //	stage           1 for confirm
-//	event_id        16 bytes
+//	event_id        16 bytes; of a carried event, that of the event it carries
 //	expires_at      the earlier one wins; "never" is the latest
 //	digest          of the content, for the same id with other content
 type OrderKey struct {
@@ -23,7 +23,10 @@ type OrderKey struct {
 }
 
 // Compare gives −1, 0 or +1. Two keys are equal only for the same event.
-func (k OrderKey) Compare(l OrderKey) int {
+func (k OrderKey) Compare(l OrderKey) int { return k.compare(&l, &k.EventID, &l.EventID) }
+
+// compare orders two keys under the ids that count for them.
+func (k *OrderKey) compare(l *OrderKey, id, other *UUID) int {
 	if c := compareBool(k.Expressed, l.Expressed); c != 0 {
 		return c
 	}
@@ -39,7 +42,7 @@ func (k OrderKey) Compare(l OrderKey) int {
 		}
 		return -1
 	}
-	if c := bytes.Compare(k.EventID[:], l.EventID[:]); c != 0 {
+	if c := bytes.Compare(id[:], other[:]); c != 0 {
 		return c
 	}
 	if c := compareInstant(expiry(l.ExpiresAt), expiry(k.ExpiresAt)); c != 0 {
@@ -76,25 +79,51 @@ func compareInstant(a, b Instant) int {
 	return 0
 }
 
-// larger gives the record with the larger key; a missing one is the smallest.
-// A retry has the key of the event that it repeats and was received later: the
-// first receipt stays, in whatever order the two are folded.
-func larger(a, b *Record) *Record {
-	switch {
-	case a == nil:
-		return b
-	case b == nil:
-		return a
+// Compare orders two records. A carried one is ordered as the event that it
+// carries, by every part of its key, so that events keep their order wherever
+// links take them; two copies of one event, come on different ways, are equal.
+func (r *Record) Compare(o *Record) int {
+	return r.compare(&o.OrderKey, r.orderID(), o.orderID())
+}
+
+func (r *Record) orderID() *UUID {
+	if r.Carried {
+		return &r.Names
 	}
-	if c := b.Compare(a.OrderKey); c > 0 || (c == 0 && b.ReceivedAt < a.ReceivedAt) {
+	return &r.EventID
+}
+
+// beats reports whether r takes the place of old in a row. Of equal ones, which
+// are repetitions of one event, the one stays that holds from earlier on, then
+// the one received first, then the event itself before its copy, in whatever
+// order they are folded.
+func (r *Record) beats(old *Record) bool {
+	if old == nil {
+		return true
+	}
+	if c := r.Compare(old); c != 0 {
+		return c > 0
+	}
+	switch {
+	case r.EffectiveAt != old.EffectiveAt:
+		return r.EffectiveAt < old.EffectiveAt
+	case r.ReceivedAt != old.ReceivedAt:
+		return r.ReceivedAt < old.ReceivedAt
+	}
+	return old.Carried && !r.Carried
+}
+
+// larger gives the record with the larger key; a missing one is the smallest.
+func larger(a, b *Record) *Record {
+	if b != nil && b.beats(a) {
 		return b
 	}
 	return a
 }
 
 // record makes what the fold keeps of an event.
-func record(e *Event) *Record {
-	r := &Record{
+func record(e *Event) Record {
+	r := Record{
 		OrderKey: OrderKey{
 			Expressed:  true,
 			OrderAt:    e.EffectiveAt,
@@ -105,7 +134,6 @@ func record(e *Event) *Record {
 		Action:        e.Action,
 		EffectiveAt:   e.EffectiveAt,
 		ReceivedAt:    e.ReceivedAt,
-		Carried:       e.Carried != nil,
 		Channel:       e.Channel,
 		Jurisdiction:  e.Jurisdiction,
 		NoticeID:      e.Notice.ID,
@@ -128,7 +156,8 @@ func record(e *Event) *Record {
 		r.name(e.Invalidates)
 	}
 	if e.Carried != nil {
-		r.OrderAt = e.Carried.EffectiveAt
+		r.Carried = true
+		r.Names, r.OrderAt = e.Carried.EventID, e.Carried.EffectiveAt
 	}
 	return r
 }
@@ -141,5 +170,14 @@ func (r *Record) name(ref *EventRef) {
 	r.Names = ref.EventID
 	if ref.EffectiveAt != 0 {
 		r.OrderAt = ref.EffectiveAt
+	}
+}
+
+// bare is a record without the texts that an answer tells: what only orders
+// need not keep them.
+func (r *Record) bare() *Record {
+	return &Record{
+		OrderKey: r.OrderKey, Action: r.Action, EffectiveAt: r.EffectiveAt, ReceivedAt: r.ReceivedAt,
+		Names: r.Names, Carried: r.Carried, Channel: r.Channel,
 	}
 }

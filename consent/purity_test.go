@@ -84,6 +84,10 @@ func TestFold_RowsThatAreUntouchedCompareEqual(t *testing.T) {
 		var s consent.State
 		for i := range log {
 			next, changes, _ := consent.Fold(s, &log[i])
+			if log[i].Action == consent.Erase {
+				s = next // takes rows away
+				continue
+			}
 			touched := map[consent.Purpose]bool{log[i].Purpose: true}
 			for _, c := range changes {
 				touched[c.Purpose] = true
@@ -161,7 +165,7 @@ func FuzzFold_AnyOrderSameRecords(f *testing.F) {
 // historyFrom reads five bytes an event, at most 32 events. Every input is a
 // history.
 func historyFrom(data []byte) []consent.Event {
-	actions := []consent.Action{consent.Grant, consent.Refuse, consent.Withdraw, consent.Invalidate, consent.Request, consent.Defer}
+	actions := []consent.Action{consent.Grant, consent.Refuse, consent.Withdraw, consent.Invalidate, consent.Request, consent.Defer, consent.Confirm, consent.Erase, consent.Expire}
 	var h []consent.Event
 	for ; len(data) >= 5 && len(h) < 32; data = data[5:] {
 		e := consent.Event{
@@ -176,6 +180,9 @@ func historyFrom(data []byte) []consent.Event {
 		}
 		if data[3]&16 != 0 && e.Action == consent.Invalidate {
 			e.Invalidates = &consent.EventRef{EventID: id(int(data[4] >> 4)), EffectiveAt: minute * consent.Instant(data[0]>>6)}
+		}
+		if data[3]&16 != 0 && e.Action == consent.Confirm {
+			e.Confirms = &consent.EventRef{EventID: id(int(data[4] >> 4)), EffectiveAt: minute * consent.Instant(data[0]>>6)}
 		}
 		h = append(h, digested(e))
 	}

@@ -60,7 +60,7 @@ type refPurpose struct {
 type refRegistry map[consent.Purpose]refPurpose
 
 // refKind sorts an event into one of the four kinds of record; "" is none:
-// "request, defer, expire take no part".
+// "request, defer, expire take no part", and a link is no record of a purpose.
 func refKind(e *consent.Event) string {
 	switch e.Action {
 	case consent.Grant:
@@ -68,12 +68,33 @@ func refKind(e *consent.Event) string {
 			return "pending"
 		}
 		return "yes"
+	case consent.Confirm:
+		if e.Confirms == nil || e.Confirms.EventID == (consent.UUID{}) {
+			return "" // it completes nothing
+		}
+		return "yes"
 	case consent.Refuse, consent.Withdraw:
 		return "no"
-	case consent.Invalidate:
+	case consent.Invalidate, consent.Erase:
 		return "ended"
 	}
 	return ""
+}
+
+// refNode is what an event speaks of: "link, unlink and erase speak of the whole
+// subject: purpose *".
+func refNode(e *consent.Event) consent.Purpose {
+	switch e.Action {
+	case consent.Link, consent.Unlink, consent.Erase:
+		return "*"
+	}
+	return e.Purpose
+}
+
+// refHeard: "request (a notice was shown) and defer" are history that changes
+// nothing; everything else moves at least the clock.
+func refHeard(e *consent.Event) bool {
+	return e.Action != consent.Request && e.Action != consent.Defer
 }
 
 func refProtective(e *consent.Event) bool { return refKind(e) == "no" || refKind(e) == "ended" }
@@ -83,7 +104,7 @@ func refProtective(e *consent.Event) bool { return refKind(e) == "no" || refKind
 func refHear(log []consent.Event) []refSaid {
 	var said []refSaid
 	for i := range log {
-		if refKind(&log[i]) != "" {
+		if refHeard(&log[i]) {
 			said = append(said, refSaid{log[i], refRank(&log[i])})
 		}
 	}
@@ -101,19 +122,41 @@ func refRank(e *consent.Event) string {
 	if refProtective(e) {
 		protectiveness = 1
 	}
-	const stage = 0               // confirm is not built
+	stage, id := 0, e.ID
+	if e.Action == consent.Confirm {
+		stage = 1
+	}
+	if e.Carried != nil { // "ordered as the original"
+		id = e.Carried.EventID
+	}
 	earlierExpiry := int64(0)     // never: the latest, so the smallest
 	if x := refExpiry(e); x > 0 { // the earlier, the larger
 		earlierExpiry = math.MaxInt64 - int64(x)
 	}
-	return fmt.Sprintf("%d %020d %d %d %x %020d %x", expressed, refOrderAt(e), protectiveness, stage, e.ID[:], earlierExpiry, e.Digest[:])
+	return fmt.Sprintf("%d %020d %d %d %x %020d %x", expressed, refOrderAt(e), protectiveness, stage, id[:], earlierExpiry, e.Digest[:])
 }
 
 func refOrderAt(e *consent.Event) consent.Instant {
-	if e.Action == consent.Invalidate && e.Invalidates != nil && e.Invalidates.EffectiveAt != 0 {
+	switch {
+	case e.Carried != nil:
+		return e.Carried.EffectiveAt
+	case e.Action == consent.Invalidate && e.Invalidates != nil && e.Invalidates.EffectiveAt != 0:
 		return e.Invalidates.EffectiveAt
+	case e.Action == consent.Confirm && e.Confirms != nil && e.Confirms.EffectiveAt != 0:
+		return e.Confirms.EffectiveAt
 	}
 	return e.EffectiveAt
+}
+
+// refErased is the largest erase, nil when there is none.
+func refErased(said []refSaid) *refSaid {
+	var largest *refSaid
+	for i := range said {
+		if x := &said[i]; x.Action == consent.Erase && (largest == nil || x.rank > largest.rank) {
+			largest = x
+		}
+	}
+	return largest
 }
 
 func refExpiry(e *consent.Event) consent.Instant {
@@ -133,12 +176,16 @@ func refHolds(e *consent.Event) consent.Instant {
 }
 
 // refLargest gives the largest event of a kind said of a node, nil when none was.
+// Erase: "records with a smaller key go, and such that arrive later are not kept".
 func refLargest(said []refSaid, node consent.Purpose, kind string) *refSaid {
 	var largest *refSaid
 	for i := range said {
-		if x := &said[i]; x.Purpose == node && refKind(&x.Event) == kind && (largest == nil || x.rank > largest.rank) {
+		if x := &said[i]; refNode(&x.Event) == node && refKind(&x.Event) == kind && (largest == nil || x.rank > largest.rank) {
 			largest = x
 		}
+	}
+	if erased := refErased(said); erased != nil && largest != nil && largest.rank < erased.rank {
+		return nil
 	}
 	return largest
 }
@@ -174,14 +221,18 @@ func refRestriction(said []refSaid, p consent.Purpose) *refSaid {
 	return largest
 }
 
-// refNaming is the largest invalidate on the node that names an event: every
-// one that was ever said counts, not only the node's largest.
-func refNaming(said []refSaid, p consent.Purpose, id consent.UUID) *refSaid {
+// refNaming is the largest invalidate on the node that names a yes, or the grant
+// that a confirm completed: every one that was ever said counts, not only the
+// node's largest, and not only those since the last erase.
+func refNaming(said []refSaid, p consent.Purpose, yes *refSaid) *refSaid {
 	var largest *refSaid
 	for i := range said {
 		x := &said[i]
-		if x.Purpose == p && x.Action == consent.Invalidate && x.Invalidates != nil && x.Invalidates.EventID == id &&
-			(largest == nil || x.rank > largest.rank) {
+		if x.Purpose != p || x.Action != consent.Invalidate || x.Invalidates == nil || x.Invalidates.EventID == (consent.UUID{}) {
+			continue
+		}
+		names := x.Invalidates.EventID == yes.ID || yes.Action == consent.Confirm && x.Invalidates.EventID == yes.Confirms.EventID
+		if names && (largest == nil || x.rank > largest.rank) {
 			largest = x
 		}
 	}
@@ -198,7 +249,7 @@ func refJudge(said []refSaid, p consent.Purpose, t consent.Instant) refFinding {
 	case yes != nil && (restriction == nil || yes.rank > restriction.rank):
 		// "A yes whose event_id the node's ended names is denied whatever its
 		// key": the yes is the larger of the two, and this ended denies it.
-		if names := refNaming(said, p, yes.ID); names != nil {
+		if names := refNaming(said, p, yes); names != nil {
 			denial = refFinding{consent.Invalidated, consent.Denied, names, refHolds(&names.Event)}
 		} else if x := refExpiry(&yes.Event); x != 0 && x <= t {
 			denial = refFinding{consent.Expired, consent.Denied, yes, x}
@@ -208,6 +259,7 @@ func refJudge(said []refSaid, p consent.Purpose, t consent.Instant) refFinding {
 	case restriction != nil:
 		status := map[consent.Action]consent.Status{
 			consent.Refuse: consent.Refused, consent.Withdraw: consent.Withdrawn, consent.Invalidate: consent.Invalidated,
+			consent.Erase: consent.Erased,
 		}[restriction.Action]
 		denial = refFinding{status, consent.Denied, restriction, refHolds(&restriction.Event)}
 	case pending != nil: // "A pending that is alone shows as pending, and the default decides"
@@ -301,50 +353,92 @@ type refTold struct {
 // refChanges gives the changes of a log, event by event: element i holds those
 // of log[i], sorted by purpose.
 func refChanges(log []consent.Event) [][]refChange {
-	announced := map[consent.Purpose]refTold{}
+	r := refTeller{told: map[consent.Purpose]refTold{}}
 	all := make([][]refChange, len(log))
 	for i := range log {
-		said := refHear(log[:i+1])
-		if refKind(&log[i]) == "" {
-			continue
-		}
-		for _, p := range refReach(said, &log[i], announced) {
-			if c, told, moved := refMove(said, &log[i], p, announced[p]); moved {
-				announced[p] = told
-				all[i] = append(all[i], c)
-			}
-		}
+		all[i] = r.hear(refHear(log[:i]), refHear(log[:i+1]), &log[i])
 	}
 	return all
 }
 
-// refMove tells whether what holds for p "at that clock differs from what was
-// announced", and the change to emit then.
-func refMove(said []refSaid, e *consent.Event, p consent.Purpose, was refTold) (refChange, refTold, bool) {
-	if was.version == 0 {
-		was = refTold{status: consent.None, allowed: consent.Undecided}
+// refTeller remembers what was announced.
+type refTeller struct {
+	told  map[consent.Purpose]refTold
+	floor int64 // "after an erasure it goes on above the subject's highest"
+}
+
+// hear gives the changes of one event, sorted by purpose.
+func (r *refTeller) hear(before, said []refSaid, e *consent.Event) (changes []refChange) {
+	if !refHeard(e) || e.Action == consent.Link || e.Action == consent.Unlink {
+		return nil
 	}
-	clock := refClock(said)
-	f := refJudge(said, p, clock)
-	if f.status == was.status && f.allowed == was.allowed {
-		return refChange{}, was, false
+	was, is := refErased(before), refErased(said)
+	for _, p := range refReach(said, e, r.told) {
+		told, known := r.told[p]
+		if !known {
+			told = refTold{status: consent.None, allowed: consent.Undecided, version: r.floor}
+		}
+		f := refJudge(said, p, refClock(said))
+		if f.status == told.status && f.allowed == told.allowed {
+			continue
+		}
+		if !known && was != nil && f.status == consent.Erased {
+			continue // the row went with an erase, and that was told
+		}
+		changes = append(changes, refChange{
+			Purpose: p, From: told.status, To: f.status, Before: told.allowed, After: f.allowed,
+			Withdrawal: refWithdrawal(told.status, f.status, told.allowed, f.allowed), Event: e.ID, EffectiveAt: f.since,
+			Version: told.version + 1, Clock: refClock(said),
+		})
+		r.told[p] = refTold{f.status, f.allowed, told.version + 1}
 	}
-	return refChange{
-		Purpose: p, From: was.status, To: f.status, Before: was.allowed, After: f.allowed,
-		Withdrawal: refWithdrawal(was.status, f.status, was.allowed, f.allowed), Event: e.ID, EffectiveAt: f.since,
-		Version: was.version + 1, Clock: clock,
-	}, refTold{f.status, f.allowed, was.version + 1}, true
+	if is != nil && (was == nil || is.rank > was.rank) {
+		r.bury(said)
+	}
+	return changes
+}
+
+// refLeft tells whether an event is on record: it is of a kind, and no erase took
+// it away; of an invalidate the name stays.
+func refLeft(erased, x *refSaid) bool {
+	if refKind(&x.Event) == "" {
+		return false
+	}
+	names := x.Action == consent.Invalidate && x.Invalidates != nil && x.Invalidates.EventID != (consent.UUID{})
+	return names || erased == nil || x.rank >= erased.rank
+}
+
+// bury: "Purpose rows become tombstones", but those in which something newer than
+// the erase is left, or a name. The row of * stays.
+func (r *refTeller) bury(said []refSaid) {
+	for _, told := range r.told {
+		r.floor = max(r.floor, told.version)
+	}
+	erased := refErased(said)
+	for p, told := range r.told {
+		left := p == "*" || told.status != consent.Erased
+		for i := range said {
+			left = left || refNode(&said[i].Event) == p && refLeft(erased, &said[i])
+		}
+		if !left {
+			delete(r.told, p)
+		}
+	}
 }
 
 // refReach lists the purposes that an event may move: "the node, and on a
 // protective event every descendant on record or in policy.covers". What was
 // announced once is on record.
 func refReach(said []refSaid, e *consent.Event, announced map[consent.Purpose]refTold) []consent.Purpose {
-	reach := map[consent.Purpose]bool{e.Purpose: true}
+	node := refNode(e)
+	reach := map[consent.Purpose]bool{node: true}
 	if refProtective(e) {
 		var candidates []consent.Purpose
+		erased := refErased(said)
 		for i := range said {
-			candidates = append(candidates, said[i].Purpose)
+			if refLeft(erased, &said[i]) {
+				candidates = append(candidates, refNode(&said[i].Event))
+			}
 		}
 		for p := range announced {
 			candidates = append(candidates, p)
@@ -353,7 +447,7 @@ func refReach(said []refSaid, e *consent.Event, announced map[consent.Purpose]re
 			candidates = append(candidates, e.Policy.Covers...)
 		}
 		for _, p := range candidates {
-			if refBelow(p, e.Purpose) {
+			if refBelow(p, node) {
 				reach[p] = true
 			}
 		}

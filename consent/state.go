@@ -3,7 +3,7 @@ package consent
 import (
 	"bytes"
 	"slices"
-	"sort"
+	"strings"
 )
 
 // State is everything folded of one subject of one tenant; test events fold
@@ -23,19 +23,13 @@ type Whole struct {
 	Clock         Instant        // the largest received_at folded
 	Jurisdictions []Jurisdiction // every jurisdiction that an event named, sorted
 	Links         []LinkRecord   // sorted by To
-	VersionFloor  int64          // versions of new rows go on above it
-	Erased        *Record        // the largest erase
-}
-
-// LinkRecord is the newest link and unlink to one other subject.
-type LinkRecord struct {
-	To       Subject
-	Linked   *Record
-	Unlinked *Record
+	VersionFloor  int64          // versions of new rows go on above it: the highest that an erasure took away
+	Erased        *Record        // the largest erase: what is smaller is not kept
 }
 
 // Row is what is folded of one purpose node: the largest event of each kind,
-// and what was last announced.
+// and what was last announced. An erasure takes rows away: a State after a fold
+// can lack rows of the State before.
 type Row struct {
 	Purpose Purpose
 	Yes     *Record // grant, confirm
@@ -63,28 +57,30 @@ type Named struct {
 // maxNamed bounds a row. A subject's node sees a handful at most.
 const maxNamed = 256
 
-// with gives the set with r in it; the same one where nothing changes.
+// with gives the set with r in it; the same one where nothing changes. It takes a
+// copy of r.
 func (n *Named) with(r *Record) *Named {
-	if r == nil || r.Names.IsZero() {
+	if r.Names.IsZero() {
 		return n
 	}
 	var old []*Record
 	if n != nil {
 		old = n.Records
 	}
-	i := sort.Search(len(old), func(i int) bool { return bytes.Compare(old[i].Names[:], r.Names[:]) >= 0 })
-	records := append(make([]*Record, 0, len(old)+1), old...)
-	switch {
-	case i < len(old) && old[i].Names == r.Names && larger(old[i], r) == old[i]:
+	i, found := slices.BinarySearchFunc(old, r.Names, func(x *Record, id UUID) int { return bytes.Compare(x.Names[:], id[:]) })
+	if found && !r.beats(old[i]) {
 		return n
-	case i < len(old) && old[i].Names == r.Names:
-		records[i] = r
-	default:
-		records = slices.Insert(records, i, r)
+	}
+	kept := *r
+	records := append(make([]*Record, 0, len(old)+1), old...)
+	if found {
+		records[i] = &kept
+	} else {
+		records = slices.Insert(records, i, &kept)
 	}
 	if len(records) > maxNamed {
 		smallest := slices.IndexFunc(records, func(x *Record) bool {
-			return !slices.ContainsFunc(records, func(y *Record) bool { return y.Compare(x.OrderKey) < 0 })
+			return !slices.ContainsFunc(records, func(y *Record) bool { return y.Compare(x) < 0 })
 		})
 		records = slices.Delete(records, smallest, smallest+1)
 	}
@@ -128,7 +124,7 @@ type Record struct {
 	Action        Action
 	EffectiveAt   Instant
 	ReceivedAt    Instant
-	Names         UUID // the grant that a confirm or invalidate names
+	Names         UUID // the grant that a confirm or invalidate names, the event that a carried one carries
 	Carried       bool
 	Channel       Channel
 	Jurisdiction  Jurisdiction
@@ -151,9 +147,21 @@ func (s *State) Row(p Purpose) *Row {
 	return &s.Rows[i]
 }
 
+// find gives the place of a purpose's row, or where it would stand.
 func (s *State) find(p Purpose) (int, bool) {
-	i := sort.Search(len(s.Rows), func(i int) bool { return s.Rows[i].Purpose >= p })
-	return i, i < len(s.Rows) && s.Rows[i].Purpose == p
+	low, high := 0, len(s.Rows)
+	for low < high {
+		middle := int(uint(low+high) >> 1)
+		switch c := strings.Compare(string(s.Rows[middle].Purpose), string(p)); {
+		case c == 0:
+			return middle, true
+		case c < 0:
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return low, false
 }
 
 // PutRow replaces or adds a row. A changelog is loaded with it.
@@ -171,13 +179,4 @@ func (s *State) RemoveRow(p Purpose) {
 	if i, ok := s.find(p); ok {
 		s.Rows = append(s.Rows[:i], s.Rows[i+1:]...)
 	}
-}
-
-// clone copies what the fold changes: rows and jurisdictions. Records and
-// events are never written to once made, and are shared.
-func (s *State) clone() State {
-	c := *s
-	c.Rows = append(make([]Row, 0, len(s.Rows)+1), s.Rows...)
-	c.Whole.Jurisdictions = append([]Jurisdiction(nil), s.Whole.Jurisdictions...)
-	return c
 }

@@ -156,3 +156,14 @@ func ParseKey(key []byte) (Tenant, Subject, error) {
 	subject, err := ParseSubject(s)
 	return tenant, subject, err
 }
+
+// SubjectID tells States apart: a tenant's subject, whose test events fold into a
+// State of their own.
+type SubjectID struct {
+	Tenant  Tenant
+	Subject Subject
+	Test    bool
+}
+
+// Key is the Kafka key of every record about the subject.
+func (id SubjectID) Key() []byte { return Key(id.Tenant, id.Subject) }

@@ -3,20 +3,41 @@ package consent
 import "fmt"
 
 // Check tells every rule that the event breaks under this version of the
-// registry. Only a grant can break one: a protective action is never refused,
-// and what the fold does not know yet is not_yet. EffectiveAt and ReceivedAt
-// must be set. An empty answer means: accept.
+// registry. A protective action breaks none and is never refused; a link or
+// unlink must name another subject; confirm and expire are written by this
+// system only. EffectiveAt and ReceivedAt must be set. An empty answer means:
+// accept.
 //
 // Source: semantics.md, section 4; GDPR art. 4(11), 7(1).
 func (c *Catalogue) Check(e *Event) Faults {
-	switch {
-	case e.Action == ActionUnknown:
-		return Faults{{CodeAffirmative, "action", "name an action: grant, refuse, withdraw, invalidate, request or defer"}}
-	case !e.Action.Folds():
-		return Faults{{CodeNotYet, "action", fmt.Sprintf("the action %s is not offered by this version", e.Action)}}
-	case e.Action != Grant:
+	switch e.Action {
+	case Grant:
+		return c.checkGrant(e)
+	case Confirm:
+		return Faults{{CodeConfirm, "action", "a confirm is made by the link in the confirmation message only: POST /v1/confirm/{token}"}}
+	case Link, Unlink:
+		return checkLink(e)
+	case Expire:
+		return Faults{{CodeMalformed, "action", "expire is written by the processor only: a grant runs out by itself"}}
+	case Refuse, Withdraw, Invalidate, Erase, Request, Defer:
 		return nil
 	}
+	return Faults{{CodeAffirmative, "action", "name an action: grant, refuse, withdraw, invalidate, link, unlink, erase, request or defer"}}
+}
+
+// checkLink holds what a link cannot do without: there is no doubt to decide, it
+// would say nothing.
+func checkLink(e *Event) Faults {
+	switch {
+	case e.LinkTo == "":
+		return Faults{{CodeMalformed, "link.to", "name the subject that this one is known to be, such as user:42"}}
+	case e.LinkTo == e.Subject:
+		return Faults{{CodeMalformed, "link.to", "a subject cannot be linked to itself: name the other id"}}
+	}
+	return nil
+}
+
+func (c *Catalogue) checkGrant(e *Event) Faults {
 	d := c.Find(e.Purpose)
 	var f Faults
 	f = append(f, checkAffirmative(e)...)

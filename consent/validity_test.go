@@ -151,7 +151,7 @@ func TestCheck_NeverRefusesAProtectiveAction(t *testing.T) {
 		{Subject: "+4915112345678", Purpose: "billing", Channel: consent.Web, EffectiveAt: 1, ReceivedAt: at("12:00:00")},
 		{Subject: "user:42", Purpose: "m", Notice: consent.Notice{ID: "never heard of", SHA256: [32]byte{1}}},
 	}
-	for _, action := range []consent.Action{consent.Refuse, consent.Withdraw, consent.Invalidate} {
+	for _, action := range []consent.Action{consent.Refuse, consent.Withdraw, consent.Invalidate, consent.Erase} {
 		for _, e := range withdrawals {
 			e.Action = action
 			if f := intake().Check(&e); len(f) != 0 {
@@ -165,28 +165,48 @@ func TestCheck_NeverRefusesAProtectiveAction(t *testing.T) {
 	}
 }
 
-func TestCheck_SaysNotYetToWhatTheFoldDoesNotKnow(t *testing.T) {
+func TestCheck_WhatOnlyThisSystemWritesIsRefused(t *testing.T) {
 	c := intake()
 	for a := consent.ActionUnknown; a <= consent.Defer; a++ {
 		e := validGrant()
-		e.Action = a
-		got := codes(c.Check(&e))
-		switch a {
-		case consent.ActionUnknown:
-			if !slices.Equal(got, []string{"affirmative action"}) {
-				t.Errorf("an unknown action: %v", got)
+		e.Action, e.LinkTo = a, "user:43"
+		want := map[consent.Action][]string{
+			consent.ActionUnknown: {"affirmative action"}, consent.Confirm: {"confirm action"}, consent.Expire: {"malformed action"},
+		}[a]
+		if got := codes(c.Check(&e)); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", a, got, want)
+		}
+		if a.Folds() != (a != consent.ActionUnknown) {
+			t.Errorf("%s folds: %t", a, a.Folds())
+		}
+	}
+	if (consent.Defer + 1).Folds() {
+		t.Error("an action of a later version is folded")
+	}
+	unknown := validGrant()
+	unknown.Action = consent.ActionUnknown
+	if s, changes, carried := consent.Fold(consent.State{}, &unknown); len(changes)+len(carried)+len(s.Rows) != 0 || s.Whole.Clock != 0 {
+		t.Errorf("an unknown action is folded: %+v", changes)
+	}
+}
+
+func TestCheck_ALinkNamesAnotherSubject(t *testing.T) {
+	for _, a := range []consent.Action{consent.Link, consent.Unlink} {
+		for to, want := range map[consent.Subject][]string{"user:43": nil, "": {"malformed link.to"}, "user:42": {"malformed link.to"}} {
+			e := consent.Event{Action: a, Subject: "user:42", Purpose: consent.Root, LinkTo: to}
+			if got := codes(intake().Check(&e)); !slices.Equal(got, want) {
+				t.Errorf("%s to %q: %v, want %v", a, string(to), got, want)
 			}
-		case consent.Confirm, consent.Link, consent.Unlink, consent.Erase, consent.Expire:
-			if !slices.Equal(got, []string{"not_yet action"}) || a.Folds() {
-				t.Errorf("%s: %v, folds %t", a, got, a.Folds())
-			}
-			if s, changes, _ := consent.Fold(consent.State{}, &e); len(changes) != 0 || len(s.Rows) != 0 {
-				t.Errorf("%s is folded: %+v", a, changes)
-			}
-		default:
-			if len(got) != 0 || !a.Folds() {
-				t.Errorf("%s: %v, folds %t", a, got, a.Folds())
-			}
+		}
+	}
+}
+
+func TestStamp_ALinkIsStampedWithTheVersionAlone(t *testing.T) {
+	for a := consent.Grant; a <= consent.Defer; a++ {
+		e := consent.Event{Action: a, Subject: "user:42", Purpose: consent.Root}
+		intake().Stamp(&e)
+		if link := a == consent.Link || a == consent.Unlink; e.Policy == nil || e.Policy.Version == "" || link != (len(e.Policy.Covers) == 0) {
+			t.Errorf("%s: %+v", a, e.Policy)
 		}
 	}
 }

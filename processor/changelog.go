@@ -1,262 +1,262 @@
 package processor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
+	"time"
 
-	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/store"
 	"github.com/assent-dev/assent/schemas"
 )
 
-// The limits of a restore's fetches: it reads a whole topic, as fast as it can.
-const (
-	restoreFetchBytes     = 16 << 20
-	restorePartitionBytes = 4 << 20
-)
+// restoreOptions: a restore reads a whole topic, as fast as it can.
+var restoreOptions = kafka.FetchOptions{MaxBytes: 16 << 20, PartitionMaxBytes: 4 << 20}
 
-// restored is a partition's table as its changelog gives it, or why it cannot be
-// known.
-type restored struct {
-	table   *Table
-	highest kafka.NextOffset // the largest input offset of a subject
-	end     kafka.NextOffset // of the changelog, when the restore began
-	records int
-	// unfinished counts rows whose write was cut short: they do not count.
-	unfinished int
-	alarm      error // stops the partition
-}
+// maxStoreAge bounds how long a local store may have been away. A row that was
+// removed meanwhile left a tombstone, and the broker forgets tombstones after
+// delete.retention.ms (24 hours): a store that missed one would bring the row back.
+const maxStoreAge = 12 * time.Hour
 
-// restore reads the changelogs of partitions from their beginning to their high
-// watermark. The former owner must be out. Its error is of the broker or of ctx;
-// what is wrong with one partition stands in that partition's answer.
-func restore(ctx context.Context, client *kafka.Client, topic string, indexes []int32, partitions int) (map[int32]*restored, error) {
-	logs := make([]kafka.Partition, len(indexes))
-	for i, index := range indexes {
-		logs[i] = kafka.Partition{Topic: topic, Index: index}
-	}
-	ends, err := client.Offsets(ctx, logs, kafka.Latest)
+// restore makes the local stores of the stripe's partitions equal to their
+// changelogs: what a store covers already is not read again. The former owner must
+// be out, and tails verified. Its error is of the broker, of ctx or of the disk;
+// what is wrong with one partition stands in that partition's tail.
+func (s *stripe) restore(ctx context.Context, tails map[int32]*tail) error {
+	began := time.Now()
+	topic := s.p.config.Names.State()
+	ends, starts, err := s.bounds(ctx, topic)
 	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
+		return fmt.Errorf("restore: %w", err)
 	}
-	starts, err := client.Offsets(ctx, logs, kafka.Earliest)
+	id, err := s.p.client.TopicID(ctx, topic)
 	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
+		return fmt.Errorf("restore: %w", err)
 	}
-	found := make(map[int32]*restored, len(logs))
-	rebuilds := make(map[kafka.Partition]*rebuild, len(logs))
-	open := 0
-	for _, l := range logs {
-		found[l.Index] = &restored{end: ends[l]}
-		rebuilds[l] = &rebuild{partition: l, partitions: partitions, subjects: make(map[subjectID]*rebuilt)}
-		if starts[l] >= ends[l] {
-			delete(starts, l)
+	from := make(map[kafka.Partition]kafka.NextOffset, len(ends))
+	loads := make(map[kafka.Partition]*load, len(ends))
+	for at, part := range s.parts {
+		log, t := kafka.Partition{Topic: topic, Index: at.Index}, tails[at.Index]
+		if t.alarm != nil {
+			delete(ends, log)
 			continue
 		}
-		open++
-	}
-	fetcher := client.NewFetcher(starts, kafka.FetchOptions{MaxBytes: restoreFetchBytes, PartitionMaxBytes: restorePartitionBytes})
-	defer func() { _ = fetcher.Close() }()
-	for open > 0 {
-		batches, err := fetcher.Fetch(ctx)
-		if err != nil {
-			at, ok := partitionOf(err)
-			if !ok {
-				return nil, fmt.Errorf("restore: %w", err)
+		l := &load{partition: log, partitions: s.partitions, rows: part.table.rows, mark: store.Mark{Topic: id}}
+		l.limited, l.limit = t.committed, t.next
+		if mark, ok := part.table.rows.Mark(); ok && s.usable(mark, l, t, starts[log], ends[log]) {
+			l.mark = mark
+		} else if ok {
+			s.p.metrics.discarded.Inc()
+			s.log.Info("local store discarded; the changelog is read from its beginning", "partition", at.Index)
+		}
+		if l.mark.Changelog == 0 {
+			if err := part.table.rows.Discard(); err != nil {
+				return &storeError{fmt.Errorf("discard: %w", err)}
 			}
-			found[at.Index].alarm = err
-			open--
+		}
+		part.table.forget()
+		from[log] = max(kafka.NextOffset(l.mark.Changelog), starts[log])
+		loads[log] = l
+	}
+	faults, err := scan(ctx, s.p.client, from, ends, restoreOptions, func(b *kafka.Batch) error {
+		l := loads[b.Partition]
+		if err := l.take(b); err != nil {
+			return err
+		}
+		s.progress(l, from[b.Partition], ends[b.Partition])
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	for at, fault := range faults {
+		if broken := new(storeError); errors.As(fault, &broken) {
+			return fault
+		}
+		tails[at.Index].alarm = fault
+	}
+	s.report(loads, time.Since(began))
+	return s.settle(loads, tails)
+}
+
+// usable tells whether a local store is a prefix of the changelog as it is now.
+func (s *stripe) usable(mark store.Mark, l *load, t *tail, start, end kafka.NextOffset) bool {
+	covered, input := kafka.NextOffset(mark.Changelog), kafka.NextOffset(mark.Input)
+	switch {
+	case mark.Topic != l.mark.Topic: // made anew
+	case covered > end || covered < start:
+	case !t.committed || input > t.next: // it knows what the log does not
+	case t.torn && covered > t.note.states.first: // it may hold what was torn
+	case input == t.next && markSender(mark) != t.note.by: // it was written by another history
+	case s.p.config.now().Sub(time.UnixMilli(mark.At)) > maxStoreAge:
+	default:
+		return true
+	}
+	return false
+}
+
+func markSender(m store.Mark) kafka.Sender { return kafka.Sender{ID: m.Producer, Epoch: m.Epoch} }
+
+// settle decides where partitions without a commit go on, and holds what was
+// restored against what else is known.
+func (s *stripe) settle(loads map[kafka.Partition]*load, tails map[int32]*tail) error {
+	for log, l := range loads {
+		t := tails[log.Index]
+		if t.alarm != nil {
 			continue
 		}
-		for i := range batches {
-			b := &batches[i]
-			r := found[b.Partition.Index]
-			if r.alarm = rebuilds[b.Partition].take(b.Messages); r.alarm != nil || b.Next >= r.end {
-				fetcher.Pause(b.Partition)
-				open--
-			}
+		highest := kafka.NextOffset(l.mark.Input)
+		if !t.committed && highest > 0 {
+			s.log.Warn("the group has no committed offset, but the changelog has states: folding goes on behind the newest of them",
+				"partition", log.Index, "from", int64(highest))
+			t.next = highest
+		}
+		l.mark.Input = max(l.mark.Input, int64(t.next))
+		l.mark.Producer, l.mark.Epoch = t.note.by.ID, t.note.by.Epoch
+		l.mark.At = s.p.config.now().UnixMilli()
+		if err := l.rows.Write(nil, l.mark); err != nil {
+			return &storeError{err}
 		}
 	}
-	for l, b := range rebuilds {
-		r := found[l.Index]
-		r.records = b.records
-		b.finish(r)
-	}
-	return found, nil
+	return nil
 }
 
-// partitionOf is the partition that an error of the fetcher is about, if it is
-// one that stops a partition and not a matter of the whole broker.
-func partitionOf(err error) (kafka.Partition, bool) {
-	if e := new(kafka.OffsetOutOfRangeError); errors.As(err, &e) {
-		return e.Partition, true
-	}
-	if e := new(kafka.CorruptBatchError); errors.As(err, &e) {
-		return e.Position.Partition, true
-	}
-	return kafka.Partition{}, false
-}
-
-// rebuild turns a changelog into a table.
-type rebuild struct {
+// load takes a changelog into a local store.
+type load struct {
 	partition  kafka.Partition
-	partitions int
-	subjects   map[subjectID]*rebuilt
-	records    int
+	partitions int // of consent.state
+	rows       *store.Partition
+	limited    bool // rows at or above limit, an input offset, do not count
+	limit      kafka.NextOffset
+	mark       store.Mark
+	// covered is what the mark may say: never past a row that was ignored. It may
+	// have been ignored in error, by a process that read the offset and then slept.
+	covered kafka.NextOffset
+	batch   []store.Row
+	records int
+	ignored int
+	told    time.Time // when progress was last logged
 }
 
-// rebuilt is one subject while its rows are read.
-type rebuilt struct {
-	whole consent.Whole
-	input kafka.NextOffset // of the "*" row; 0 = none yet
-	rows  []rebuiltRow
-	ahead []rebuiltRow // their "*" row has not come (yet): they do not count
-}
-
-type rebuiltRow struct {
-	consent.Row
-	input kafka.NextOffset
-}
-
-// take reads messages in the order of the log. A row that cannot be read is an
-// alarm: what it said may have been a withdrawal.
-func (r *rebuild) take(messages []kafka.Message) error {
-	for i := range messages {
-		m := &messages[i]
-		r.records++
-		if err := r.row(m); err != nil {
+// take loads a batch. A row that cannot be read is an alarm: what it said may have
+// been a withdrawal.
+func (l *load) take(b *kafka.Batch) error {
+	l.batch = l.batch[:0]
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		l.records++
+		row, input, err := l.row(m)
+		if err != nil {
 			return fmt.Errorf("restore %s: %w", m.Position, err)
 		}
-	}
-	return nil
-}
-
-func (r *rebuild) row(m *kafka.Message) error {
-	tenant, subject, purpose, test, err := schemas.ParseStateKey(m.Key)
-	if err != nil {
-		return err
-	}
-	if kafka.PartitionFor(consent.Key(tenant, subject), r.partitions) != r.partition.Index {
-		return errors.New("the row belongs to another partition: did the number of partitions change?")
-	}
-	id := subjectID{tenant, subject, test}
-	if m.Value == nil {
-		r.remove(id, purpose)
-		return nil
-	}
-	row, err := schemas.DecodeState(m.Value)
-	if err != nil {
-		return err
-	}
-	if row.Tenant != tenant || row.Subject != subject || row.Row.Purpose != purpose || row.Test != test {
-		return errors.New("key and value name different rows")
-	}
-	s := r.subjects[id]
-	if s == nil {
-		s = &rebuilt{}
-		r.subjects[id] = s
-	}
-	placed := rebuiltRow{row.Row, kafka.LastOffset(row.InputOffset).Next()}
-	switch {
-	case purpose != consent.Root && placed.input > s.input:
-		s.ahead = place(s.ahead, placed)
-	case purpose != consent.Root:
-		s.rows = place(s.rows, placed)
-	case row.Whole == nil:
-		return errors.New("the row of * lacks what belongs to the whole subject")
-	case placed.input >= s.input: // else a former owner was late: what we have is newer
-		s.complete(placed, row.Whole)
-	}
-	return nil
-}
-
-// complete takes in a "*" row: rows up to its input offset count now.
-func (s *rebuilt) complete(root rebuiltRow, whole *consent.Whole) {
-	s.whole, s.input = *whole, root.input
-	if root.Row != (consent.Row{Purpose: consent.Root}) {
-		s.rows = place(s.rows, root)
-	}
-	s.ahead = slices.DeleteFunc(s.ahead, func(row rebuiltRow) bool {
-		if row.input > s.input {
-			return false
-		}
-		s.rows = place(s.rows, row)
-		return true
-	})
-}
-
-// place puts a row where its purpose stands, unless a newer one is there.
-func place(rows []rebuiltRow, row rebuiltRow) []rebuiltRow {
-	for i := range rows {
-		if rows[i].Purpose == row.Purpose {
-			if row.input >= rows[i].input {
-				rows[i] = row
+		if l.limited && input >= l.limit {
+			if l.ignored++; l.ignored == 1 {
+				l.covered = kafka.NextOffset(m.Offset)
 			}
-			return rows
-		}
-	}
-	return append(rows, row)
-}
-
-// remove takes in a tombstone. That of "*" forgets the subject.
-func (r *rebuild) remove(id subjectID, p consent.Purpose) {
-	s := r.subjects[id]
-	if s == nil {
-		return
-	}
-	if p == consent.Root {
-		delete(r.subjects, id)
-		return
-	}
-	same := func(row rebuiltRow) bool { return row.Purpose == p }
-	s.rows = slices.DeleteFunc(s.rows, same)
-	s.ahead = slices.DeleteFunc(s.ahead, same)
-}
-
-// finish makes a table of what counts. Rows that are ahead of their "*" row are left
-// out: their write was cut short, and their events are read again.
-func (r *rebuild) finish(to *restored) {
-	t := &Table{subjects: make(map[subjectID]folded, len(r.subjects))}
-	to.table = t
-	for id, s := range r.subjects {
-		to.unfinished += len(s.ahead)
-		if s.input == 0 {
 			continue
 		}
-		to.highest = max(to.highest, s.input)
-		state := &consent.State{Tenant: id.tenant, Subject: id.subject, Test: id.test, Whole: s.whole}
-		slices.SortFunc(s.rows, func(a, b rebuiltRow) int { return strings.Compare(string(a.Purpose), string(b.Purpose)) })
-		state.Rows = make([]consent.Row, len(s.rows))
-		for i := range s.rows {
-			state.Rows[i] = s.rows[i].Row
-		}
-		t.subjects[id] = folded{state: state, input: s.input}
+		l.mark.Input = max(l.mark.Input, int64(input)+1)
+		l.batch = append(l.batch, row)
 	}
+	if l.ignored == 0 {
+		l.covered = b.Next
+	}
+	l.mark.Changelog = int64(l.covered)
+	if err := l.rows.Load(l.batch, l.mark); err != nil {
+		return &storeError{err}
+	}
+	return nil
 }
 
-// Commit metadata tells how far the changelog was written when the offset was
-// committed, so that a changelog that was cut or made anew is noticed: without
-// it, what was folded before would be gone without a sound.
-
-const metadataPrefix = "state="
-
-func commitMetadata(changelog kafka.NextOffset) string {
-	return metadataPrefix + strconv.FormatInt(int64(changelog), 10)
-}
-
-// changelogEnd reads the metadata; 0 when there is none to be read.
-func changelogEnd(metadata string) kafka.NextOffset {
-	text, ok := strings.CutPrefix(metadata, metadataPrefix)
-	if !ok {
-		return 0
+// row checks a record of the changelog, and gives it as the store holds it, with
+// the input offset that it was written for.
+func (l *load) row(m *kafka.Message) (store.Row, kafka.NextOffset, error) {
+	row := store.Row{Key: m.Key, Value: m.Value}
+	if kafka.PartitionFor(subjectKey(m.Key), l.partitions) != l.partition.Index {
+		return row, 0, errors.New("the row belongs to another partition: did the number of partitions change?")
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
+	if m.Value == nil {
+		input, err := tombstoneInput(m)
+		return row, input, err
+	}
+	glance, err := schemas.GlanceState(m.Value)
 	if err != nil {
-		return 0
+		return row, 0, err
 	}
-	return kafka.NextOffset(n)
+	if glance.Granted {
+		full, err := schemas.DecodeState(m.Value)
+		if err != nil {
+			return row, 0, err
+		}
+		row.Expires = expiryMillis(&full.Row)
+	}
+	return row, kafka.NextOffset(glance.InputOffset), nil
 }
+
+// subjectKey is tenant|subject of a state's key; of nonsense, nonsense.
+func subjectKey(key []byte) []byte {
+	tenant := bytes.IndexByte(key, '|')
+	if tenant < 0 {
+		return key
+	}
+	subject := bytes.IndexByte(key[tenant+1:], '|')
+	if subject < 0 {
+		return key
+	}
+	return key[:tenant+1+subject]
+}
+
+// tombstoneInput reads the header of a tombstone. Without one (whoever wrote it) it
+// counts as old.
+func tombstoneInput(m *kafka.Message) (kafka.NextOffset, error) {
+	if _, _, _, _, err := schemas.ParseStateKey(m.Key); err != nil {
+		return 0, err
+	}
+	for _, h := range m.Headers {
+		if h.Key == inputHeader {
+			n, err := strconv.ParseInt(string(h.Value), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("header %s is no number", inputHeader)
+			}
+			return kafka.NextOffset(n), nil
+		}
+	}
+	return 0, nil
+}
+
+// progress logs a long restore, every few seconds.
+func (s *stripe) progress(l *load, from, end kafka.NextOffset) {
+	now := time.Now()
+	if l.told.IsZero() {
+		l.told = now
+	}
+	if now.Sub(l.told) < 5*time.Second {
+		return
+	}
+	l.told = now
+	next := kafka.NextOffset(l.mark.Changelog)
+	s.log.Info("restoring states", "partition", l.partition.Index, "records", l.records,
+		"percent", int(100*(next-from)/max(1, end-from)))
+}
+
+// report logs and measures a restore.
+func (s *stripe) report(loads map[kafka.Partition]*load, took time.Duration) {
+	records, ignored := 0, 0
+	for _, l := range loads {
+		records += l.records
+		ignored += l.ignored
+	}
+	rate := float64(records) / max(took.Seconds(), 1e-6)
+	s.p.metrics.restored.Add(float64(records))
+	s.p.metrics.restoreTime.Observe(took.Seconds())
+	s.p.metrics.restoreRate.Set(rate)
+	s.log.Info("states restored", "partitions", len(loads), "records", records,
+		"ignored", ignored, "took", took.Round(time.Millisecond), "records_per_second", int(rate))
+}
+
+// Hash is the SHA-256 over the rows of the partition in the order of their keys,
+// and their number: equal for equal states.
+func (t *Table) Hash() ([32]byte, int64, error) { return t.rows.Hash() }

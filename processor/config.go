@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,8 +21,7 @@ type Config struct {
 	// partition p belongs to stripe p mod Stripes. A stripe has one goroutine, and
 	// is claimed as a whole. Every processor of a group needs the same. Default: 4.
 	Stripes int
-	// BatchRecords bounds the records of one batch. An idle stripe handles at once
-	// what it has. Default: 2,000.
+	// BatchRecords is how many records make a transaction full. Default: 10,000.
 	BatchRecords int
 	// BatchBytes bounds the bytes that one fetch asks for. Default: 4 MiB.
 	BatchBytes int
@@ -32,36 +32,44 @@ type Config struct {
 	// claim has ended, so that nothing is on its way when the next owner restores.
 	// Default: 2s.
 	FinishTimeout time.Duration
+	// Pace is how far apart the transactions of a busy stripe begin, at least. One
+	// that was idle commits at once. Default: 20ms; below 0 = no pause at all.
+	Pace time.Duration
+	// TransactionTimeout is after how long the broker ends a transaction that a dead
+	// process left open, where nobody takes its stripe over. Default: 30s.
+	TransactionTimeout time.Duration
+	// StateDir holds the local copies of states, so that a restart reads only what
+	// came since. Empty = in memory: every start reads the whole changelog.
+	StateDir string
+	// CacheBytes bounds the states kept in memory, roughly, over all partitions of
+	// the topic. The others are read from StateDir. Default: 512 MiB.
+	CacheBytes int64
+	// StoreCacheBytes bounds the cache of the local store. Default: 128 MiB.
+	StoreCacheBytes int64
+	// Address is where this process answers its peers, as http://host:port. Empty =
+	// it answers none: what it owns is unavailable elsewhere.
+	Address string
+	// Instance tells one start of a process from every other. Default: a random id.
+	Instance string
 	// Registerer takes the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger takes alarms, dead letters (positions and codes only) and restores.
 	// Default: none.
 	Logger *slog.Logger
-	// Order is for tests only, which show that the other order loses changes.
-	Order Order
 
-	// Seams for tests of this package. after is called behind each step of a batch;
-	// its error ends the claim as a crash would: no further step is taken.
+	// Seams for tests of this package. after is called behind each step; its error
+	// ends the claim as a crash would: no further step is taken.
 	after func(step) error
-	fold  foldFunc // default: consent.Fold
+	fold  foldFunc         // default: consent.Fold
+	now   func() time.Time // default: time.Now
 }
-
-// Order is the order of what a batch writes.
-type Order uint8
-
-const (
-	// ChangesThenStates is the promise: see the package's documentation.
-	ChangesThenStates Order = iota
-	// StatesThenChanges loses changes in a crash. For tests only.
-	StatesThenChanges
-)
 
 func (c *Config) ensureDefaults() {
 	if c.Stripes == 0 {
 		c.Stripes = 4
 	}
 	if c.BatchRecords == 0 {
-		c.BatchRecords = 2000
+		c.BatchRecords = 10_000
 	}
 	if c.BatchBytes == 0 {
 		c.BatchBytes = 4 << 20
@@ -74,6 +82,21 @@ func (c *Config) ensureDefaults() {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Pace == 0 {
+		c.Pace = 20 * time.Millisecond
+	}
+	if c.TransactionTimeout == 0 {
+		c.TransactionTimeout = 30 * time.Second
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 512 << 20
+	}
+	if c.Instance == "" {
+		c.Instance = rand.Text()
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	if c.after == nil {
 		c.after = func(step) error { return nil }
@@ -100,12 +123,29 @@ func (c *Config) Validate() error {
 	if c.FinishTimeout < 0 {
 		faults = append(faults, fmt.Errorf("processor: finish timeout is %s, want 0 or more", c.FinishTimeout))
 	}
-	if c.Order > StatesThenChanges {
-		faults = append(faults, errors.New("processor: unknown order"))
+	if c.TransactionTimeout < time.Second {
+		faults = append(faults, fmt.Errorf("processor: transaction timeout is %s, want at least 1s", c.TransactionTimeout))
 	}
+	if c.Pace > time.Second {
+		faults = append(faults, fmt.Errorf("processor: pace is %s, want at most 1s", c.Pace))
+	}
+	atLeast("cache bytes", c.CacheBytes, 1<<20)
 	return errors.Join(faults...)
 }
 
 // heartbeatLimit is the age of the last heartbeat from which on this process no
 // longer answers or writes: the group may have given its partitions away.
 func (c *Config) heartbeatLimit() time.Duration { return c.SessionTimeout * 2 / 3 }
+
+// crashError is the seam's: nothing of the claim goes on behind it.
+type crashError struct{ error }
+
+func (e crashError) Unwrap() error { return e.error }
+
+// behind is called behind each step.
+func (c *Config) behind(at step) error {
+	if err := c.after(at); err != nil {
+		return crashError{err}
+	}
+	return nil
+}

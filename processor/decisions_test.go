@@ -16,6 +16,7 @@ import (
 	"github.com/assent-dev/assent/internal/token"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/processor/decision"
+	"github.com/assent-dev/assent/processor/owner"
 )
 
 // serve answers decisions from a processor, over HTTP.
@@ -25,8 +26,15 @@ func (r *running) serve() *httptest.Server {
 		{ID: "m.e", LegalBasis: consent.BasisConsent},
 		{ID: "m.s", LegalBasis: consent.BasisConsent, Models: consent.ByJurisdiction[consent.Model]{"": consent.OptOut}},
 	})
+	router, err := owner.NewRouter(owner.Config{
+		Local: r.Processor, Directory: owner.NewDirectory(r.w.client, r.w.names, r.config.Stripes, nil), Instance: r.config.Instance,
+	})
+	if err != nil {
+		r.w.Fatal(err)
+	}
+	r.w.Cleanup(func() { _ = router.Close() })
 	h, err := decision.New(decision.Config{
-		States:    r.Processor,
+		States:    router,
 		Catalogue: func(consent.Tenant) *consent.Catalogue { return purposes },
 		Subject:   consent.ParseSubject,
 	})
@@ -166,9 +174,9 @@ func TestProcessor_RefusesTopicsOfDifferentPartitionCounts(t *testing.T) {
 }
 
 func TestConfig_EveryFaultIsTold(t *testing.T) {
-	_, err := New(Config{Stripes: -1, BatchRecords: -1, BatchBytes: 1, SessionTimeout: 1, FinishTimeout: -1, Order: 7}, nil)
-	if faults, ok := err.(interface{ Unwrap() []error }); !ok || len(faults.Unwrap()) != 6 {
-		t.Errorf("faults: %v; want 6", err)
+	_, err := New(Config{Stripes: -1, BatchRecords: -1, BatchBytes: 1, SessionTimeout: 1, FinishTimeout: -1, Pace: time.Minute, TransactionTimeout: 1, CacheBytes: 1}, nil)
+	if faults, ok := err.(interface{ Unwrap() []error }); !ok || len(faults.Unwrap()) != 8 {
+		t.Errorf("faults: %v; want 8", err)
 	}
 }
 

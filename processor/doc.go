@@ -1,80 +1,98 @@
 // Package processor folds consent.events into what holds now: the states that
-// decisions are answered from, and the changes that downstreams are told.
+// decisions are answered from, and the changes that downstreams are told. Each event
+// counts exactly once, through crashes, rebalances and processes that wake up late.
 //
 // # Who is right about what
 //
 //   - consent.events is the truth. A partition's fold is a function of its
 //     records in their order, of their broker times, and of nothing else.
-//   - consent.state is the changelog of the fold: the latest record of a key is
-//     the row. The row of "*" is written last of a subject's rows, and says up
-//     to which offset of consent.events ([schemas.StateRow.InputOffset]) the
-//     subject's rows are folded.
-//   - consent.changes is what was told. A change's id is derived, so that telling
-//     it again is the same change.
-//   - The committed offset of the group says from where the events are read
-//     again; its metadata says how far consent.state had been written by then.
-//     It is read within the claim, when the former owner is out.
-//   - The [Table] in memory is what decisions see: never more than what consent.state
-//     has acknowledged.
+//   - consent.state is the changelog of the fold: the latest record of a key is the
+//     row. consent.changes is what was told. States, changes and the group's offset
+//     move together, in one Kafka transaction a batch.
+//   - The transactional id of a stripe is the lock on it. Who opened it last owns the
+//     stripe; the broker refuses everybody else. The group's generation, checked with
+//     each offset, is a second lock.
+//   - The committed offset says what is folded; its metadata ([commitNote]) says what
+//     the transaction wrote that brought it there.
+//   - The local store ([Table], package store) is a copy of the changelog up to a
+//     mark. It is never ahead of what is known to be committed, and a doubt discards it.
+//   - consent.owners says who answers for a stripe: a hint for the other processors.
+//     Who is asked knows better, by the age of its last heartbeat.
 //
-// # A batch, in seven steps
+// # A takeover
 //
-// The stripe does these in this order, for all its partitions at once. What a
-// crash after each step costs:
+// At the beginning of a claim, and again after every transaction whose outcome is
+// not known, in this order:
 //
-//	1 fetch     records of the stripe's partitions      nothing happened
-//	2 decode    decode, check, clamp; or a dead letter   nothing happened
-//	3 fold      consent.Fold over the table, pure        nothing happened
-//	4 tell      changes and dead letters acknowledged    told again, same ids
-//	5 save      states acknowledged                      read again, skipped by offset
-//	6 publish   readers see the new states               the same
-//	7 commit    the offset moves                         nothing to do again
+//	init      the transactional id is taken: a former owner's transaction ends, what it still sends is refused
+//	offsets   the committed offsets are read, now that no transaction can move them
+//	verify    the states and changes of the last transaction are looked for
+//	restore   the local store is brought to the end of the changelog, or made anew
+//	announce  consent.owners names this process, in a transaction of the new epoch
 //
-// Steps 4 and 5 may not change places ([StatesThenChanges] exists so that a test
-// can show it): a state that is saved says that its events were folded, so that
-// the events are skipped when they are read again, and a change that was not told
-// before would never be.
+// A crash behind any of them costs nothing: the next owner does the same. Offsets
+// that were read before init, as a group's join gives them, would be those of a moment
+// when the former owner could still commit: its events would be folded twice.
 //
-// # Reading again
+// # A batch
 //
-// After a crash the events from the committed offset on are read again. Those
-// that a subject's restored rows contain are skipped, by the offset that its "*"
-// row carries; the others meet exactly the state that they met the first time,
-// and give the same changes under the same ids. So states and changes are those of
-// one straight fold, whatever crashed and when.
+//	fetch           records of the stripe's partitions    nothing happened
+//	decode          decode, check, clamp; or a dead letter
+//	fold            consent.Fold over the table, pure
+//	carry           carried events and dead letters are   written again, same ids
+//	                acknowledged, outside of the transaction
+//	begin           the transaction opens                 ended by the next owner
+//	write           changes and states
+//	commit offsets  with the group's generation
+//	end             the transaction commits               done, or not at all
+//	publish         decisions see the new states          read from the changelog
+//	store           the local store takes the rows        the same
 //
-// A crash within step 5 can leave some rows of a subject saved and others not.
-// Such rows are ahead of the subject's "*" row, and a restore does not use them:
-// the events are folded again from the rows before. (Compaction could have taken
-// those rows away only if it ran over the newest segment between the crash and
-// the takeover; brokers do not compact the active segment.)
+// The right column is what a crash behind the step costs. Carried events are written
+// before the transaction ends, since a crash behind it would lose them; and not inside
+// of it, since an open transaction of a dead process would hold up the withdrawals of
+// everybody whose events come behind.
+//
+// An idle stripe commits at once: a lone withdrawal never waits. A busy one begins a
+// transaction every [Config.Pace] or when it is full, since a broker that is asked to
+// commit all the time does nothing else.
+//
+// # A commit that tears
+//
+// A broker that is the only one, and is killed in the middle of a commit, can lose a
+// part of it: the embedded broker by its nature, Apache Kafka by a fault. So verify
+// believes nothing, see [tail]: a transaction that is not whole is folded again from
+// where it began, over the states from before (rows carry the offset of consent.events
+// that they were written for), and changes that readers have seen are not told again.
 //
 // # Dead letters, alarms
 //
 // A record that can never be used is a dead letter, and the partition goes on:
 // bytes that do not decode (the decoder's code), wrong_key, wrong_partition,
-// unstamped (a grant without stamps), not_yet (an action that this version does
-// not fold). A protective event without stamps counts at the broker's time.
+// unstamped (a grant without stamps). A protective event without stamps counts at the
+// broker's time.
 //
 // What is no property of the record stops its partition with an alarm, and
 // skips nothing: a panic in the fold, an offset that the broker no longer has, a batch
 // that fails its checksum, a changelog that cannot be read or is cut. A stopped
 // partition answers no decision, makes [Processor.Ready] fail and a gauge rise;
 // the other partitions of the stripe go on. It is tried again with the next claim.
-// A broker that is away stops nothing: writes and reads are repeated.
+// A broker that is away stops nothing: the stripe is taken over again until it is back.
 //
 // # Windows
 //
-// A process that was suspended for longer than the session, and wakes up within
-// step 4 or 5, repeats changes that the new owner tells too (same ids), and can
-// write older rows over newer ones. A restore prefers the row with the larger input
-// offset; only compaction between the two could lose one. The age of the last
-// heartbeat is checked before each write, which leaves the time of one request.
+// A stripe whose owner died waits for the group's session to run out. A transaction
+// that it left open holds readers of its partitions up until the next owner's init,
+// or [Config.TransactionTimeout]. A torn commit can be mended for as long as the broker has
+// not compacted the rows from before it: brokers do not compact the active segment.
+// Where the group's offset itself was lost (a group that was empty for seven days),
+// folding goes on behind the newest state, and a torn commit before that is not seen.
 //
 // # Goroutines
 //
 // [Processor.Run] blocks in the group's loop. For each claimed stripe that loop
 // starts one goroutine, stripe.run, owns it and waits for it before the group
 // moves on; it alone writes the tables of its partitions. Decisions read tables
-// from the goroutines of their requests. Nothing else runs here.
+// from the goroutines of their requests. The local store has goroutines of its own,
+// which end with Run.
 package processor

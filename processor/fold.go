@@ -12,35 +12,35 @@ import (
 // foldFunc is consent.Fold. It is pure.
 type foldFunc func(consent.State, *consent.Event) (consent.State, []consent.Change, []consent.Event)
 
-// folding is step 3 for one partition: it folds a batch's events onto the table
+// folding is the fold of one partition's share of a batch: events onto the table,
 // without touching it.
 type folding struct {
 	table    *Table
 	fold     foldFunc
-	subjects map[subjectID]*subjectFold
+	subjects map[consent.SubjectID]*subjectFold
 	order    []*subjectFold // as they first came, so that what is written repeats
 	changes  []consent.Change
+	carried  []consent.Event // for other subjects' keys
 }
 
 // subjectFold is one subject's way through a batch.
 type subjectFold struct {
-	id     subjectID
-	before folded
+	id     consent.SubjectID
+	before *consent.State // nil = nothing on record
 	state  consent.State
-	input  kafka.NextOffset
+	input  kafka.NextOffset // behind the last event folded
 }
 
 func newFolding(t *Table, fold foldFunc) *folding {
-	return &folding{table: t, fold: fold, subjects: make(map[subjectID]*subjectFold)}
+	return &folding{table: t, fold: fold, subjects: make(map[consent.SubjectID]*subjectFold)}
 }
 
-// add folds the event at an offset; fresh is false when the restored rows contain
-// it already. Its error is a panic in the fold: a bug, after which nothing of the
-// event was taken in.
-func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (fresh bool, err error) {
-	s := f.subject(subjectID{e.Tenant, e.Subject, e.Test})
-	if offset.Next() <= s.input {
-		return false, nil
+// add folds the event at an offset. Its error is a [storeError], or a panic in the
+// fold: a bug, after which nothing of the event was taken in.
+func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
+	s, err := f.subject(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test})
+	if err != nil {
+		return err
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -48,24 +48,28 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (fresh bool, er
 			err = fmt.Errorf("the fold panicked with a %T\n%s", r, debug.Stack())
 		}
 	}()
-	state, changes, _ := f.fold(s.state, e)
+	state, changes, carried := f.fold(s.state, e)
 	s.state, s.input = state, offset.Next()
 	f.changes = append(f.changes, changes...)
-	return true, nil
+	f.carried = append(f.carried, carried...)
+	return nil
 }
 
-func (f *folding) subject(id subjectID) *subjectFold {
+func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
 	if s := f.subjects[id]; s != nil {
-		return s
+		return s, nil
 	}
-	s := &subjectFold{id: id, before: f.table.get(id)}
-	s.input = s.before.input
-	if s.before.state != nil {
-		s.state = *s.before.state
+	before, err := f.table.State(id)
+	if err != nil {
+		return nil, err
+	}
+	s := &subjectFold{id: id, before: before}
+	if before != nil {
+		s.state = *before
 	}
 	f.subjects[id] = s
 	f.order = append(f.order, s)
-	return s
+	return s, nil
 }
 
 // moved lists the subjects whose State is not what it was. An event that moves
@@ -73,35 +77,70 @@ func (f *folding) subject(id subjectID) *subjectFold {
 func (f *folding) moved() []*subjectFold {
 	var moved []*subjectFold
 	for _, s := range f.order {
-		if s.rowsMoved(nil) || s.wholeMoved() {
+		if s.rowsMoved() || s.rowsGone() || s.wholeMoved() {
 			moved = append(moved, s)
 		}
 	}
 	return moved
 }
 
-// rowsMoved reports whether a row differs, and calls each for those that do.
-func (s *subjectFold) rowsMoved(each func(*consent.Row)) bool {
-	moved := false
-	for i := range s.state.Rows {
-		row := &s.state.Rows[i]
-		if old := s.before.state.Row(row.Purpose); old != nil && *old == *row {
-			continue
-		}
-		moved = true
-		if each == nil {
-			break
-		}
-		each(row)
+func (s *subjectFold) rowsMoved() bool {
+	for range s.movedRows {
+		return true
 	}
-	return moved
+	return false
+}
+
+// movedRows goes over the rows that are new or not what they were, each with what
+// it was (nil = new). Both sets are sorted by purpose.
+func (s *subjectFold) movedRows(each func(was, is *consent.Row) bool) {
+	var old []consent.Row
+	if s.before != nil {
+		old = s.before.Rows
+	}
+	for i := range s.state.Rows {
+		is := &s.state.Rows[i]
+		for len(old) > 0 && old[0].Purpose < is.Purpose {
+			old = old[1:]
+		}
+		var was *consent.Row
+		if len(old) > 0 && old[0].Purpose == is.Purpose {
+			if old[0] == *is {
+				continue
+			}
+			was = &old[0]
+		}
+		if !each(was, is) {
+			return
+		}
+	}
+}
+
+// goneRows goes over the rows that were there and are no more: an erasure takes them.
+func (s *subjectFold) goneRows(each func(was *consent.Row) bool) {
+	if s.before == nil {
+		return
+	}
+	for i := range s.before.Rows {
+		was := &s.before.Rows[i]
+		if s.state.Row(was.Purpose) == nil && !each(was) {
+			return
+		}
+	}
+}
+
+func (s *subjectFold) rowsGone() bool {
+	for range s.goneRows {
+		return true
+	}
+	return false
 }
 
 func (s *subjectFold) wholeMoved() bool {
-	if s.before.state == nil {
+	if s.before == nil {
 		return s.state.Whole.Clock != 0 || len(s.state.Whole.Jurisdictions) > 0
 	}
-	was, is := &s.before.state.Whole, &s.state.Whole
+	was, is := &s.before.Whole, &s.state.Whole
 	return was.Clock != is.Clock || was.VersionFloor != is.VersionFloor || was.Erased != is.Erased ||
 		!slices.Equal(was.Jurisdictions, is.Jurisdictions) || !slices.Equal(was.Links, is.Links)
 }

@@ -1,12 +1,15 @@
 package processor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"testing"
 	"time"
@@ -17,12 +20,23 @@ import (
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/topic"
+	"github.com/assent-dev/assent/processor/owner"
 	"github.com/assent-dev/assent/schemas"
 )
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the random logs; 0 draws one")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if config := os.Getenv(runAsProcessor); config != "" {
+		if err := runChild(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 20 * time.Second
 
@@ -65,9 +79,11 @@ func newWorld(t testing.TB, partitions int, options ...kfake.Opt) *world {
 	return w
 }
 
+func (w *world) brokers() []string { return w.cluster.ListenAddrs() }
+
 func (w *world) newClient() *kafka.Client {
 	w.Helper()
-	c, err := kafka.New(kafka.Config{Brokers: w.cluster.ListenAddrs(), Logger: testLogger(w.TB)})
+	c, err := kafka.New(kafka.Config{Brokers: w.brokers(), Logger: testLogger(w.TB)})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -94,7 +110,10 @@ type running struct {
 }
 
 func (w *world) config() Config {
-	return Config{Names: w.names, SessionTimeout: 3 * time.Second, Logger: testLogger(w.TB)}
+	return Config{
+		Names: w.names, SessionTimeout: 3 * time.Second, Logger: testLogger(w.TB),
+		now: func() time.Time { return base.Time() }, // nothing runs out while a test counts
+	}
 }
 
 func (w *world) start(change ...func(*Config)) *running {
@@ -116,6 +135,12 @@ func (w *world) start(change ...func(*Config)) *running {
 	}()
 	w.Cleanup(r.stop)
 	return r
+}
+
+// state is what decisions see.
+func (r *running) state(s consent.Subject, test bool) (*consent.State, bool) {
+	f, ok := r.State(r.w.ctx, consent.SubjectID{Tenant: consent.DefaultTenant, Subject: s, Test: test})
+	return f.State, ok && f.Valid()
 }
 
 // stop ends the processor politely and waits for it. Twice is fine.
@@ -140,8 +165,23 @@ func (r *running) awaitFolded() {
 		if end == 0 {
 			continue
 		}
-		if err := r.WaitFolded(ctx, index, int64(end)-1); err != nil {
+		if err := r.waitFolded(ctx, index, int64(end)-1); err != nil {
 			r.w.Fatalf("partition %d is not folded up to %d: %v; %v", index, end, err, r.Ready())
+		}
+	}
+}
+
+// waitFolded is WaitFolded of a partition that may be claimed later.
+func (r *running) waitFolded(ctx context.Context, partition int32, offset int64) error {
+	for {
+		err := r.WaitFolded(ctx, partition, offset)
+		if !errors.Is(err, owner.ErrNotOwner) {
+			return err
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -269,39 +309,61 @@ func (w *world) letters() []schemas.DeadLetter {
 	return all
 }
 
-// restored is what a restart would restore now.
-func (w *world) restored() map[subjectID]consent.State {
+// logged is what the changelog says: the last row of each key that readers see.
+func (w *world) logged() map[consent.SubjectID]consent.State {
 	w.Helper()
-	indexes := make([]int32, w.partitions)
-	for i := range indexes {
-		indexes[i] = int32(i)
-	}
-	tables, err := restore(w.ctx, w.client, w.names.State(), indexes, w.partitions)
-	if err != nil {
-		w.Fatal(err)
-	}
-	states := make(map[subjectID]consent.State)
-	for _, r := range tables {
-		if r.alarm != nil {
-			w.Fatal(r.alarm)
+	return w.loggedBelow(math.MaxInt64)
+}
+
+// loggedBelow is logged without rows that were written for this input offset and those
+// behind it.
+func (w *world) loggedBelow(limit kafka.NextOffset) map[consent.SubjectID]consent.State {
+	w.Helper()
+	rows := make(map[string]schemas.StateRow)
+	w.read(w.names.State(), func(m *kafka.Message) {
+		if m.Value == nil {
+			if input, err := tombstoneInput(m); err != nil || input < limit {
+				delete(rows, string(m.Key))
+			}
+			return
 		}
-		for id, f := range r.table.subjects {
-			states[id] = *f.state
+		row, err := schemas.DecodeState(m.Value)
+		if err != nil {
+			w.Fatal(err)
 		}
+		if want := kafka.PartitionFor(consent.Key(row.Tenant, row.Subject), w.partitions); m.Partition.Index != want {
+			w.Fatalf("a row stands at %s, its subject belongs to partition %d", m.Position, want)
+		}
+		if kafka.NextOffset(row.InputOffset) < limit {
+			rows[string(m.Key)] = row
+		}
+	})
+	states := make(map[consent.SubjectID]consent.State)
+	for _, row := range rows {
+		id := consent.SubjectID{Tenant: row.Tenant, Subject: row.Subject, Test: row.Test}
+		s := states[id]
+		s.Tenant, s.Subject, s.Test = id.Tenant, id.Subject, id.Test
+		if row.Whole != nil {
+			s.Whole = *row.Whole
+		}
+		if row.Row != (consent.Row{Purpose: consent.Root}) {
+			s.PutRow(row.Row)
+		}
+		states[id] = s
 	}
 	return states
 }
 
 // reference folds consent.events straight: no batches, no restore, no table.
-func (w *world) reference() (states map[subjectID]consent.State, changes []consent.Change) {
+func (w *world) reference() (states map[consent.SubjectID]consent.State, changes []consent.Change) {
 	w.Helper()
-	states = make(map[subjectID]consent.State)
+	states = make(map[consent.SubjectID]consent.State)
 	w.read(w.names.Events(), func(m *kafka.Message) {
 		e, refused := decode(m, w.partitions)
 		if refused != nil {
 			return
 		}
-		id := subjectID{e.Tenant, e.Subject, e.Test}
+		id := consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}
 		next, told, _ := consent.Fold(states[id], &e)
 		if !reflect.DeepEqual(next, states[id]) {
 			states[id] = next
@@ -312,53 +374,77 @@ func (w *world) reference() (states map[subjectID]consent.State, changes []conse
 }
 
 // requireReference fails unless what is in the topics is what a straight fold gives:
-// equal states, and each change told, at least once, with the same content, first
-// tellings in order.
+// equal states, and each change told exactly once, in the order of its versions.
 func (w *world) requireReference() {
 	w.Helper()
-	wantStates, wantChanges := w.reference()
-	states := w.restored()
-	if len(states) != len(wantStates) {
-		w.Errorf("%d states, want %d", len(states), len(wantStates))
+	for _, fault := range w.differences() {
+		w.Error(fault)
 	}
-	for id, want := range wantStates {
-		if got := states[id]; !reflect.DeepEqual(got, want) {
-			w.Errorf("state of %s differs:\n got %s\nwant %s", id.subject, dump(got), dump(want))
-		}
-	}
-	w.requireChanges(wantChanges)
 }
 
-func (w *world) requireChanges(want []consent.Change) {
+// differences tells how the topics differ from a straight fold. States are compared as
+// they are encoded, but for the offset that a row was written for, which the size of
+// batches decides.
+func (w *world) differences() (faults []string) {
 	w.Helper()
+	wantStates, wantChanges := w.reference()
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	states := w.logged()
+	if len(states) != len(wantStates) {
+		fault("%d states, want %d", len(states), len(wantStates))
+	}
+	for id, want := range wantStates {
+		if got := states[id]; !bytes.Equal(w.encoded(&got), w.encoded(&want)) {
+			fault("state of %s differs:\n got %s\nwant %s", id.Subject, dump(got), dump(want))
+		}
+	}
 	told := make(map[consent.UUID]consent.Change)
 	version := make(map[string]int64)
 	for _, c := range w.changes() {
 		if first, again := told[c.ID]; again {
-			if first != c {
-				w.Errorf("change %s was told with two contents:\n%+v\n%+v", c.ID, first, c)
-			}
+			fault("change %s was told twice:\n%+v\n%+v", c.ID, first, c)
 			continue
 		}
 		told[c.ID] = c
 		key := fmt.Sprint(string(c.Tenant), string(c.Subject), c.Purpose, c.Test)
-		if c.Version != version[key]+1 {
-			w.Errorf("change %s has version %d after %d", c.ID, c.Version, version[key])
+		if before := version[key]; c.Version <= before {
+			fault("change %s has version %d after %d", c.ID, c.Version, before)
 		}
 		version[key] = c.Version
 	}
-	for _, c := range want {
+	for _, c := range wantChanges {
 		got, ok := told[c.ID]
 		if !ok {
-			w.Errorf("change %s (%s %s -> %s) was never told", c.ID, c.Purpose, c.From, c.To)
+			fault("change %s (%s %s -> %s) was never told", c.ID, c.Purpose, c.From, c.To)
 		} else if got != c {
-			w.Errorf("change differs:\n got %+v\nwant %+v", got, c)
+			fault("change differs:\n got %+v\nwant %+v", got, c)
 		}
 		delete(told, c.ID)
 	}
 	for id, c := range told {
-		w.Errorf("change %s (%s %s -> %s) should not have been told", id, c.Purpose, c.From, c.To)
+		fault("change %s (%s %s -> %s) should not have been told", id, c.Purpose, c.From, c.To)
 	}
+	return faults
+}
+
+// encoded is all rows of a State, as the changelog holds them.
+func (w *world) encoded(s *consent.State) (all []byte) {
+	w.Helper()
+	rows := s.Rows
+	if s.Row(consent.Root) == nil {
+		rows = append([]consent.Row{{Purpose: consent.Root}}, rows...)
+	}
+	for _, row := range rows {
+		r := schemas.StateRow{Tenant: s.Tenant, Subject: s.Subject, Test: s.Test, Row: row}
+		if row.Purpose == consent.Root {
+			r.Whole = &s.Whole
+		}
+		var err error
+		if all, err = schemas.EncodeState(all, &r); err != nil {
+			w.Fatal(err)
+		}
+	}
+	return all
 }
 
 func dump(s consent.State) string {

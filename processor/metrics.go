@@ -10,7 +10,6 @@ import (
 // metrics are the processor's numbers.
 type metrics struct {
 	events      *prometheus.CounterVec // by action
-	skipped     prometheus.Counter
 	changes     *prometheus.CounterVec // by status
 	withdrawals prometheus.Counter
 	letters     *prometheus.CounterVec // by code
@@ -21,7 +20,12 @@ type metrics struct {
 	restored    prometheus.Counter
 	restoreTime prometheus.Histogram
 	restoreRate prometheus.Gauge
-	subjects    *prometheus.GaugeVec // by partition
+	torn        prometheus.Counter
+	discarded   prometheus.Counter
+	takeover    prometheus.Histogram
+	retaken     prometheus.Counter
+	carried     prometheus.Counter
+	expired     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -33,7 +37,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	m := &metrics{
 		events:      prometheus.NewCounterVec(prometheus.CounterOpts(opts("events_folded_total", "Events folded, by action.")), []string{"action"}),
-		skipped:     prometheus.NewCounter(prometheus.CounterOpts(opts("events_skipped_total", "Events read again that the restored states contained."))),
 		changes:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("changes_total", "Changes told, by new status.")), []string{"status"}),
 		withdrawals: prometheus.NewCounter(prometheus.CounterOpts(opts("withdrawals_total", "Changes told that are withdrawals."))),
 		letters:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("dead_letters_total", "Records of consent.events set aside, by code.")), []string{"code"}),
@@ -44,13 +47,19 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		restored:    prometheus.NewCounter(prometheus.CounterOpts(opts("restored_records_total", "Records of consent.state read by restores."))),
 		restoreTime: histogram("restore_seconds", "Time that restoring a stripe took.", prometheus.ExponentialBuckets(0.01, 2, 14)),
 		restoreRate: prometheus.NewGauge(prometheus.GaugeOpts(opts("restore_records_per_second", "Rate of the last restore."))),
-		subjects:    prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("subjects", "Subjects on record, by partition.")), []string{"partition"}),
+		torn:        prometheus.NewCounter(prometheus.CounterOpts(opts("torn_commits_total", "Transactions that the broker lost a part of, and whose events were folded again."))),
+		discarded:   prometheus.NewCounter(prometheus.CounterOpts(opts("stores_discarded_total", "Local stores that were no prefix of their changelog."))),
+		takeover:    histogram("takeover_seconds", "Time from the claim of a stripe to its first fetch.", prometheus.ExponentialBuckets(0.001, 2, 18)),
+		retaken:     prometheus.NewCounter(prometheus.CounterOpts(opts("takeovers_again_total", "Stripes taken over anew within their claim, after a transaction whose outcome was not known."))),
+		carried:     prometheus.NewCounter(prometheus.CounterOpts(opts("carried_events_total", "Restrictions that links carried to other subjects."))),
+		expired:     prometheus.NewCounter(prometheus.CounterOpts(opts("expire_events_total", "Expire events written for grants that ran out."))),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.events, m.skipped, m.changes, m.withdrawals, m.letters, m.lag, m.stopped,
-		m.batch, m.records, m.restored, m.restoreTime, m.restoreRate, m.subjects} {
+	for _, c := range []prometheus.Collector{m.events, m.changes, m.withdrawals, m.letters, m.lag, m.stopped,
+		m.batch, m.records, m.restored, m.restoreTime, m.restoreRate,
+		m.torn, m.discarded, m.takeover, m.retaken, m.carried, m.expired} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("processor metrics: %w", err)
 		}
@@ -63,7 +72,6 @@ func (m *metrics) forget(index int32) {
 	l := label(index)
 	m.lag.DeleteLabelValues(l)
 	m.stopped.DeleteLabelValues(l)
-	m.subjects.DeleteLabelValues(l)
 }
 
 func label(index int32) string { return strconv.Itoa(int(index)) }

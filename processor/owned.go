@@ -9,15 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/owner"
 )
 
 // phase is what a claimed partition is doing.
 type phase uint8
 
 const (
-	restoring  phase = iota // reads its changelog
-	catchingUp              // folds what was in the log when the claim began
+	restoring  phase = iota // is being taken over
+	catchingUp              // folds what was in the log at the takeover
 	live                    // answers
 	stopped                 // an alarm: see partition.alarm
 )
@@ -26,22 +28,42 @@ const (
 // it is folded. Its stripe's goroutine writes, requests read.
 type partition struct {
 	index        int32
-	table        *Table
 	heartbeatAge func() time.Duration
 
+	// Of the stripe's goroutine alone.
+	note     commitNote
+	told     map[consent.UUID]struct{} // changes that a torn transaction told already
+	expiring map[string]time.Time      // rows whose expire event is written but not folded
+
 	mu    sync.Mutex
+	table *Table // written once, by open
 	phase phase
 	next  kafka.NextOffset // folded and published up to here
-	end   kafka.NextOffset // of the log when the claim began
+	end   kafka.NextOffset // of the log at the takeover
 	alarm error
 	moved chan struct{} // closed when next or phase moves; nil while nobody waits
 }
 
-// starts notes where folding begins, and the end that makes the partition live.
-func (p *partition) starts(table *Table, next, end kafka.NextOffset) {
+// open gives the partition its table, for as long as it is claimed.
+func (p *partition) open(t *Table) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.table, p.next, p.end, p.phase = table, next, end, catchingUp
+	p.table = t
+}
+
+// restore stops the answers until starts says where folding goes on.
+func (p *partition) restore() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.phase, p.alarm = restoring, nil
+	p.wake()
+}
+
+// starts notes where folding begins, and the end that makes the partition live.
+func (p *partition) starts(next, end kafka.NextOffset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next, p.end, p.phase = next, end, catchingUp
 	p.advance()
 }
 
@@ -51,6 +73,13 @@ func (p *partition) folded(next kafka.NextOffset) {
 	defer p.mu.Unlock()
 	p.next = max(p.next, next)
 	p.advance()
+}
+
+// position is where folding goes on.
+func (p *partition) position() kafka.NextOffset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next
 }
 
 func (p *partition) stop(alarm error) {
@@ -82,6 +111,9 @@ func (p *partition) progress() (kafka.NextOffset, <-chan struct{}) {
 	if p.moved == nil {
 		p.moved = make(chan struct{})
 	}
+	if p.phase == restoring {
+		return 0, p.moved
+	}
 	return p.next, p.moved
 }
 
@@ -96,13 +128,20 @@ func (p *partition) answers(limit time.Duration) *Table {
 	return p.table
 }
 
+// isLive reports whether everything that the log had at the takeover is folded.
+func (p *partition) isLive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase == live
+}
+
 // waitsFor is why the partition does not answer yet, nil when it does.
 func (p *partition) waitsFor() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch p.phase {
 	case restoring:
-		return fmt.Errorf("partition %d is being restored", p.index)
+		return fmt.Errorf("partition %d is being taken over", p.index)
 	case catchingUp:
 		return fmt.Errorf("partition %d has %d records to fold", p.index, int64(p.end-p.next))
 	case stopped:
@@ -130,6 +169,13 @@ func (o *owned) find(index int32) (*partition, <-chan struct{}) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	return o.partitions[index], o.changed
+}
+
+// has reports whether a partition is still claimed.
+func (o *owned) has(p *partition) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.partitions[p.index] == p
 }
 
 func (o *owned) claim(parts map[kafka.Partition]*partition) {
@@ -173,10 +219,7 @@ func (o *owned) waitFor(limit time.Duration) error {
 	switch {
 	case !o.joined:
 		return errors.New("waiting to join the group")
-	case o.expected == 0:
-		// It cannot answer for anybody: decisions asked here would all be unavailable.
-		return errors.New("no stripe is left for this processor: there are more processors than stripes, and it stands by")
-	case o.claimed < o.expected || len(o.partitions) == 0:
+	case o.claimed < o.expected || (o.expected > 0 && len(o.partitions) == 0):
 		return errors.New("work on a claimed stripe has not begun")
 	}
 	var waiting []error
@@ -192,15 +235,16 @@ func (o *owned) waitFor(limit time.Duration) error {
 }
 
 // waitFolded waits until the event at offset of a partition is folded and published.
+// It returns owner.ErrNotOwner once the partition is not claimed here.
 func (o *owned) waitFolded(ctx context.Context, index int32, offset kafka.LastOffset) error {
 	for {
-		var moved <-chan struct{}
 		p, changed := o.find(index)
-		if p != nil {
-			var next kafka.NextOffset
-			if next, moved = p.progress(); next >= offset.Next() {
-				return nil
-			}
+		if p == nil {
+			return owner.ErrNotOwner
+		}
+		next, moved := p.progress()
+		if next >= offset.Next() {
+			return nil
 		}
 		select {
 		case <-moved:

@@ -2,11 +2,15 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/decision"
+	"github.com/assent-dev/assent/processor/owner"
+	"github.com/assent-dev/assent/processor/store"
 )
 
 // Processor is the fold role. Run folds; the other methods may be called from any
@@ -16,8 +20,11 @@ type Processor struct {
 	client     *kafka.Client
 	metrics    *metrics
 	owned      *owned
+	store      *store.Store // open while Run runs
 	partitions atomic.Int64 // of consent.events; 0 = not known yet
 }
+
+var _ owner.Local = (*Processor)(nil)
 
 // New checks the configuration and reports every fault in it. It does no I/O.
 func New(config Config, client *kafka.Client) (*Processor, error) {
@@ -33,15 +40,19 @@ func New(config Config, client *kafka.Client) (*Processor, error) {
 }
 
 // Run is a member of the group, and folds what it claims, until ctx ends; then it
-// finishes the batch in hand, leaves the group and returns nil. An error means that
-// going on is of no use: authorization, or a broker that is too old.
-func (p *Processor) Run(ctx context.Context) error {
+// finishes the transaction in hand, leaves the group and returns nil. An error means
+// that going on is of no use: authorization, a broker that is too old, or a local
+// store that cannot be opened.
+func (p *Processor) Run(ctx context.Context) (err error) {
+	if p.store, err = store.Open(store.Options{Dir: p.config.StateDir, CacheBytes: p.config.StoreCacheBytes, Logger: p.config.Logger}); err != nil {
+		return fmt.Errorf("processor: %w", err)
+	}
 	producer := p.client.NewProducer(kafka.ProducerOptions{
 		MaxBatchBytes:   maxBatchBytes,
 		DeliveryTimeout: p.config.SessionTimeout, // the claim is lost by then
 		CloseTimeout:    p.config.FinishTimeout,
 	})
-	err := p.client.RunGroup(ctx, kafka.GroupOptions{
+	err = p.client.RunGroup(ctx, kafka.GroupOptions{
 		Group:             p.config.Names.ProcessorGroup(),
 		Topics:            []string{p.config.Names.Events()},
 		Stripes:           p.config.Stripes,
@@ -59,50 +70,72 @@ func (p *Processor) Run(ctx context.Context) error {
 	if closeErr := producer.Close(); closeErr != nil {
 		p.config.Logger.Warn("the processor's producer did not close in time", "error", closeErr)
 	}
+	if closeErr := p.store.Close(); closeErr != nil {
+		p.config.Logger.Warn("the local store did not close well; the next start may read more of the changelog", "error", closeErr)
+	}
 	return err
 }
 
 // Ready tells what is missing until every claimed partition is restored, and folded
-// to the end that its log had when the claim began; nil then. It fails too while a
-// partition is stopped by an alarm, and while no partition is claimed: a
-// processor that stands by can answer for nobody.
+// to the end that its log had at the takeover; nil then, and for a processor that is
+// in the group and was given nothing. It fails too while a partition is stopped by an
+// alarm.
 func (p *Processor) Ready() error {
 	return p.owned.waitFor(p.config.heartbeatLimit())
 }
 
-// State gives what is folded of a subject, nil when nothing is on record. ok is
-// false when this process cannot know: it does not own the subject's partition, is
-// not ready with it, or its last heartbeat is so old that another may own it. The
-// State is never changed; ask [Processor.Owns] again once the answer is made of it.
-func (p *Processor) State(t consent.Tenant, s consent.Subject, test bool) (state *consent.State, ok bool) {
-	table := p.table(t, s)
-	if table == nil {
-		return nil, false
+// State gives what is folded of a subject. ok is false when this process cannot
+// know: it does not own the subject's partition, is not ready with it, or its last
+// heartbeat is so old that another may own it. Ask Valid once the answer is made.
+func (p *Processor) State(_ context.Context, id consent.SubjectID) (known decision.Folded, ok bool) {
+	part := p.partition(id)
+	if part == nil {
+		return known, false
 	}
-	return table.State(t, s, test), true
+	limit := p.config.heartbeatLimit()
+	table := part.answers(limit)
+	if table == nil {
+		return known, false
+	}
+	asOf := p.config.now()
+	state, err := table.State(id)
+	if err != nil {
+		if !errors.Is(err, errTableClosed) {
+			p.config.Logger.Error("a state cannot be read; the decision is unavailable", "partition", part.index, "error", err)
+		}
+		return known, false
+	}
+	valid := func() bool { return part.answers(limit) == table && p.owned.has(part) }
+	return decision.Folded{State: state, AsOf: asOf, Valid: valid}, true
 }
 
-// Owns reports whether this process may answer for a subject, now.
-func (p *Processor) Owns(t consent.Tenant, s consent.Subject) bool { return p.table(t, s) != nil }
-
-func (p *Processor) table(t consent.Tenant, s consent.Subject) *Table {
+// Partition gives the partition of a subject's records; ok is false until the number
+// of partitions is known.
+func (p *Processor) Partition(t consent.Tenant, s consent.Subject) (index int32, ok bool) {
 	count := int(p.partitions.Load())
 	if count == 0 {
+		return 0, false
+	}
+	return kafka.PartitionFor(consent.Key(t, s), count), true
+}
+
+func (p *Processor) partition(id consent.SubjectID) *partition {
+	index, ok := p.Partition(id.Tenant, id.Subject)
+	if !ok {
 		return nil
 	}
-	part, _ := p.owned.find(kafka.PartitionFor(consent.Key(t, s), count))
-	if part == nil {
-		return nil
-	}
-	return part.answers(p.config.heartbeatLimit())
+	part, _ := p.owned.find(index)
+	return part
 }
 
 // WaitFolded waits until the event at an offset of consent.events is folded, and
-// its State is what decisions see. Its error is that of ctx: a partition that this
-// process does not own is waited for too, since it may get it.
+// its State is what decisions see. Its error is that of ctx, or owner.ErrNotOwner
+// where this process does not own the partition (any more).
 func (p *Processor) WaitFolded(ctx context.Context, partition int32, offset int64) error {
 	return p.owned.waitFolded(ctx, partition, kafka.LastOffset(offset))
 }
+
+var errPartitionCount = errors.New("the numbers of partitions do not fit")
 
 // countPartitions gives the number of partitions of consent.events. Those of states
 // and changes are the same, since one key's partition is one everywhere; and they stay
@@ -119,12 +152,12 @@ func (p *Processor) countPartitions(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		if other != count {
-			return 0, fmt.Errorf("topic %s has %d partitions and %s has %d: they must be equal", names.Events(), count, topic, other)
+			return 0, fmt.Errorf("%w: topic %s has %d partitions and %s has %d: they must be equal", errPartitionCount, names.Events(), count, topic, other)
 		}
 	}
 	if known := p.partitions.Swap(int64(count)); known != 0 && known != int64(count) {
 		p.partitions.Store(known)
-		return 0, fmt.Errorf("topic %s has %d partitions, and had %d: subjects would begin anew in other partitions", names.Events(), count, known)
+		return 0, fmt.Errorf("%w: topic %s has %d partitions, and had %d: subjects would begin anew in other partitions", errPartitionCount, names.Events(), count, known)
 	}
 	return count, nil
 }

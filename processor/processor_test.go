@@ -3,14 +3,16 @@ package processor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/owner"
+	"github.com/assent-dev/assent/processor/store"
 )
 
 const (
@@ -23,7 +25,7 @@ func TestProcessor_AnEventBecomesAStateAndAChange(t *testing.T) {
 	w := newWorld(t, 6)
 	p := w.start()
 	p.awaitReady()
-	if s, ok := p.State(consent.DefaultTenant, anna, false); !ok || s != nil {
+	if s, ok := p.state(anna, false); !ok || s != nil {
 		t.Fatalf("before: %v, %v; want nothing on record, and known", s, ok)
 	}
 	grant := event(r, anna, consent.Grant, "m.e", 1)
@@ -36,7 +38,7 @@ func TestProcessor_AnEventBecomesAStateAndAChange(t *testing.T) {
 	if err := p.WaitFolded(ctx, last.Index, int64(last.Offset)); err != nil {
 		t.Fatal(err)
 	}
-	s, ok := p.State(consent.DefaultTenant, anna, false)
+	s, ok := p.state(anna, false)
 	if !ok || s == nil {
 		t.Fatal("no state after the events were folded")
 	}
@@ -64,10 +66,10 @@ func TestProcessor_TestEventsFoldApart(t *testing.T) {
 	e.Test = true
 	w.publish(e)
 	p.awaitFolded()
-	if s, ok := p.State(consent.DefaultTenant, anna, true); !ok || s == nil {
+	if s, ok := p.state(anna, true); !ok || s == nil {
 		t.Error("the test State has nothing")
 	}
-	if s, ok := p.State(consent.DefaultTenant, anna, false); !ok || s != nil {
+	if s, ok := p.state(anna, false); !ok || s != nil {
 		t.Error("a test event is seen by queries that did not ask for tests")
 	}
 	if c := w.changes(); len(c) != 1 || !c[0].Test {
@@ -93,8 +95,8 @@ func TestProcessor_ARestartRestoresAndTellsNothing(t *testing.T) {
 	p.awaitFolded()
 	want, _ := w.reference()
 	for id, state := range want {
-		if got, ok := p.State(id.tenant, id.subject, id.test); !ok || got == nil || !reflect.DeepEqual(*got, state) {
-			t.Errorf("restored state of %s differs (known: %v)", id.subject, ok)
+		if got, ok := p.State(w.ctx, id); !ok || got.State == nil || !reflect.DeepEqual(*got.State, state) {
+			t.Errorf("restored state of %s differs (known: %v)", id.Subject, ok)
 		}
 	}
 	p.stop()
@@ -122,7 +124,7 @@ func TestProcessor_ARandomLogEqualsTheStraightFold(t *testing.T) {
 	w.requireReference()
 }
 
-func TestProcessor_ReadersSeeAStateOnlyOnceItIsSaved(t *testing.T) {
+func TestProcessor_ReadersSeeAStateOnlyOnceItIsCommitted(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
 	var p *running
@@ -132,8 +134,9 @@ func TestProcessor_ReadersSeeAStateOnlyOnceItIsSaved(t *testing.T) {
 		c.Stripes = 1
 		c.after = func(s step) error {
 			<-started
-			if part, _ := p.owned.find(0); part != nil { // else the test has stopped it already
-				seen[s] = part.table.State(consent.DefaultTenant, anna, false) != nil
+			if part, _ := p.owned.find(0); part != nil && part.table != nil { // else the test has stopped it already
+				state, err := part.table.State(consent.SubjectID{Tenant: consent.DefaultTenant, Subject: anna})
+				seen[s] = err != nil || state != nil
 			}
 			return nil
 		}
@@ -142,7 +145,7 @@ func TestProcessor_ReadersSeeAStateOnlyOnceItIsSaved(t *testing.T) {
 	w.publish(event(r, anna, consent.Grant, "m.e", 1))
 	p.awaitFolded()
 	p.stop()
-	for _, s := range []step{stepFetch, stepDecode, stepFold, stepTell, stepSave} {
+	for _, s := range []step{stepFetch, stepDecode, stepFold, stepCarry, stepBegin, stepWrite, stepCommitOffsets, stepEnd} {
 		if visible, ran := seen[s]; visible || !ran {
 			t.Errorf("after step %d: visible %v, step seen %v; want hidden", s, visible, ran)
 		}
@@ -161,7 +164,7 @@ func TestProcessor_WaitFoldedGivesUpWithItsContext(t *testing.T) {
 	if err := p.WaitFolded(ctx, 0, 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for an event that never comes: %v", err)
 	}
-	if err := p.WaitFolded(ctx, 99, 0); !errors.Is(err, context.DeadlineExceeded) {
+	if err := p.WaitFolded(ctx, 99, 0); !errors.Is(err, owner.ErrNotOwner) {
 		t.Errorf("waiting in a partition that is not there: %v", err)
 	}
 }
@@ -196,44 +199,44 @@ func TestProcessor_IsReadyOnlyOnceTheBacklogIsFolded(t *testing.T) {
 	if p.Ready() == nil {
 		t.Error("ready with a record of the backlog not folded")
 	}
-	if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
+	if _, ok := p.state(anna, false); ok {
 		t.Error("answers with a record of the backlog not folded")
 	}
 	letGo()
 	p.awaitReady()
-	if s, ok := p.State(consent.DefaultTenant, anna, false); !ok || s == nil {
+	if s, ok := p.state(anna, false); !ok || s == nil {
 		t.Error("does not answer though it is ready")
 	}
 	p.stop()
 	if p.Ready() == nil {
 		t.Error("ready after it has stopped")
 	}
-	if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
+	if _, ok := p.state(anna, false); ok {
 		t.Error("answers after it has stopped")
 	}
 }
 
-// One stripe, two processors: the one that stands by says so, and is not ready,
-// since it can answer for nobody; the other one is.
-func TestProcessor_OneThatStandsByIsNotReadyAndSaysWhy(t *testing.T) {
+// One stripe, two processors: the one that was given nothing is ready all the same,
+// since it asks the other one.
+func TestProcessor_OneThatStandsByIsReady(t *testing.T) {
 	w := newWorld(t, 2)
 	one := func(c *Config) { c.Stripes = 1 }
-	a := w.start(one)
-	a.awaitReady()
-	b := w.start(one)
-	standsBy := func(p *running) bool {
-		err := p.Ready()
-		return err != nil && strings.Contains(err.Error(), "stands by")
-	}
-	w.eventually("one stands by and the other is ready", func() error {
-		if a.Ready() == nil && standsBy(b) || b.Ready() == nil && standsBy(a) {
-			return nil
+	a, b := w.start(one), w.start(one)
+	w.eventually("both are ready, and one answers", func() error {
+		_, first := a.state(anna, false)
+		_, second := b.state(anna, false)
+		if err := errors.Join(a.Ready(), b.Ready()); err != nil || first == second {
+			return fmt.Errorf("answer: %v and %v; ready: %w", first, second, err)
 		}
-		return errors.Join(a.Ready(), b.Ready())
+		return nil
 	})
 	a.stop()
-	b.awaitReady()
-	b.stop()
+	w.eventually("the other one answers", func() error {
+		if _, ok := b.state(anna, false); !ok {
+			return errors.New("no answer")
+		}
+		return nil
+	})
 }
 
 // What was begun is finished: an abandoned write could reach the broker after the
@@ -259,7 +262,7 @@ func TestProcessor_AStopFinishesTheBatchInHand(t *testing.T) {
 	if n := len(w.changes()); n != 1 {
 		t.Errorf("%d changes, want 1", n)
 	}
-	if n := len(w.restored()); n != 1 {
+	if n := len(w.logged()); n != 1 {
 		t.Errorf("%d states, want 1", n)
 	}
 	if next := w.committed(); next != 1 {
@@ -275,7 +278,7 @@ func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *test
 	p := w.start(func(c *Config) {
 		c.Stripes = 1
 		c.after = func(s step) error {
-			if s == stepTell {
+			if s == stepBegin {
 				reached <- struct{}{}
 				<-hold
 			}
@@ -286,12 +289,12 @@ func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *test
 	p.awaitReady()
 	w.publish(event(r, anna, consent.Withdraw, "m", 1))
 	<-reached
-	if _, ok := p.State(consent.DefaultTenant, anna, false); !ok {
+	if _, ok := p.state(anna, false); !ok {
 		t.Error("does not answer while it writes")
 	}
 	p.cancel()
 	w.eventually("it stops answering", func() error {
-		if _, ok := p.State(consent.DefaultTenant, anna, false); ok {
+		if _, ok := p.state(anna, false); ok {
 			return errors.New("answers")
 		}
 		return nil
@@ -303,7 +306,8 @@ func TestProcessor_StopsAnsweringWhenItsClaimEndsEvenInTheMiddleOfABatch(t *test
 func TestPartition_AnswersOnlyWithAYoungHeartbeat(t *testing.T) {
 	age := 4 * time.Second
 	p := &partition{heartbeatAge: func() time.Duration { return age }}
-	p.starts(newTable(), 0, 0)
+	p.open(newTable(nil, 0))
+	p.starts(0, 0)
 	if p.answers(age) == nil {
 		t.Error("does not answer within the limit")
 	}
@@ -316,9 +320,9 @@ func TestPartition_AnswersOnlyWithAYoungHeartbeat(t *testing.T) {
 func TestOutbox_WritesNothingWithAnOldHeartbeat(t *testing.T) {
 	w := newWorld(t, 1)
 	o := outbox{producer: w.producer, log: testLogger(t), heartbeatAge: func() time.Duration { return 5 * time.Second }, limit: 4 * time.Second}
-	_, err := o.write(w.ctx, "states", []kafka.Record{{Topic: w.names.State(), Key: []byte("k")}})
-	if !errors.Is(err, errOldHeartbeat) || w.ends(w.names.State())[0] != 0 {
-		t.Errorf("wrote up to %d, error %v", w.ends(w.names.State())[0], err)
+	err := o.write(w.ctx, []kafka.Record{{Topic: w.names.Events(), Key: []byte("k")}})
+	if !errors.Is(err, errOldHeartbeat) || w.ends(w.names.Events())[0] != 0 {
+		t.Errorf("wrote up to %d, error %v", w.ends(w.names.Events())[0], err)
 	}
 }
 
@@ -339,11 +343,13 @@ func TestOutlive_EndsSomeTimeAfterItsContext(t *testing.T) {
 
 func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	r := seed(t)
-	table := newTable()
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	table := newTable(rows, 1<<20)
 	add := func(offset int64, events ...consent.Event) []*subjectFold {
 		f := newFolding(table, consent.Fold)
 		for i := range events {
-			if _, err := f.add(&events[i], kafka.LastOffset(offset)+kafka.LastOffset(i)); err != nil {
+			if err := f.add(&events[i], kafka.LastOffset(offset)+kafka.LastOffset(i)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -368,10 +374,24 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	if n := len(add(3, elsewhere)); n != 1 {
 		t.Errorf("the jurisdictions moved in %d states, want 1", n)
 	}
-	if input := table.get(subjectID{consent.DefaultTenant, anna, false}).input; input != 4 {
-		t.Errorf("folded up to %d, want 4", input)
+	if n := len(add(4, newer, late)); n != 0 {
+		t.Errorf("repeated events moved %d states", n)
 	}
-	if n := len(add(0, newer, late)); n != 0 {
-		t.Errorf("events read again moved %d states", n)
+}
+
+// openRows opens a store of one partition in memory.
+func openRows(t testing.TB) (rows *store.Partition, close func()) {
+	t.Helper()
+	s, err := store.Open(store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err = s.Partition(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows, func() {
+		_ = rows.Close()
+		_ = s.Close()
 	}
 }

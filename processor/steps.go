@@ -2,24 +2,36 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/store"
 )
 
-// step is one of the seven steps of a batch.
+// step is one of the steps of a takeover or of a batch. Their order is the promise
+// of the package's documentation; a test can crash behind each.
 type step uint8
 
 const (
-	stepFetch step = iota + 1
+	stepInit step = iota + 1
+	stepOffsets
+	stepVerify
+	stepRestore
+	stepAnnounce
+
+	stepFetch
 	stepDecode
 	stepFold
-	stepTell
-	stepSave
+	stepCarry
+	stepBegin
+	stepWrite
+	stepCommitOffsets
+	stepEnd
 	stepPublish
-	stepCommit
+	stepStore
 )
 
 type batchStep struct {
@@ -27,42 +39,44 @@ type batchStep struct {
 	do   func(context.Context, *batch) error
 }
 
-// batchSteps are steps 2 to 7, in the order that the package promises.
-func (s *stripe) batchSteps(order Order) []batchStep {
-	steps := []batchStep{
-		{stepDecode, s.decode},
+// batchSteps are what follows on decode, in the order that the package promises.
+func (s *stripe) batchSteps() []batchStep {
+	return []batchStep{
 		{stepFold, s.fold},
-		{stepTell, s.tell},
-		{stepSave, s.save},
+		{stepCarry, s.carry},
+		{stepBegin, s.beginTransaction},
+		{stepWrite, s.write},
+		{stepCommitOffsets, s.commitOffsets},
+		{stepEnd, s.end},
 		{stepPublish, s.publish},
-		{stepCommit, s.commit},
+		{stepStore, s.store},
 	}
-	if order == StatesThenChanges {
-		steps[2], steps[3] = steps[3], steps[2]
-	}
-	return steps
 }
 
-// batch is what one fetch brought, on its way through the steps.
+// batch is what one or more fetches brought, on its way through the steps.
 type batch struct {
-	fetched time.Time
+	began   time.Time
 	parts   []*partBatch
 	records int
 	letters map[string]int // by code
-	tells   []kafka.Record // changes and dead letters
-	saves   []kafka.Record // states
+	carried []kafka.Record // carried events and dead letters
 }
 
 // partBatch is one partition's share of a batch.
 type partBatch struct {
-	kafka.Batch
+	at      kafka.Partition
 	part    *partition
 	events  []placedEvent
 	letters []kafka.Record
+	begins  kafka.NextOffset // of the first record of the batch
+	next    kafka.NextOffset // behind what is done with: the last record, or where an alarm cut it
+	high    kafka.NextOffset // high watermark of the log
 	folding *folding
 	moved   []*subjectFold
-	next    kafka.NextOffset // behind what is done with: Batch.Next, or where an alarm cut it
-	alarm   error            // stops the partition once what came before it is written
+	rows    []rowWrite
+	changes []kafka.Record
+	note    commitNote
+	alarm   error // stops the partition once what came before it is written
 }
 
 // placedEvent is an event with its offset. Each event is an allocation of its own:
@@ -72,94 +86,199 @@ type placedEvent struct {
 	offset kafka.LastOffset
 }
 
-// decode is step 2. Nothing points into the fetched messages afterwards.
-func (s *stripe) decode(_ context.Context, b *batch) error {
-	for _, pb := range b.parts {
-		pb.events = make([]placedEvent, 0, len(pb.Messages))
-		for i := range pb.Messages {
-			m := &pb.Messages[i]
-			e, refused := decode(m, s.partitions)
-			if refused == nil {
-				pb.events = append(pb.events, placedEvent{&e, m.Offset})
-				continue
-			}
-			letter, err := deadLetter(s.p.config.Names.DeadLetters(), m, refused)
-			if err != nil {
-				return err
-			}
-			pb.letters = append(pb.letters, letter)
-			if b.letters[refused.code]++; b.letters[refused.code] == 1 { // one line a batch and code
-				s.log.Warn("record set aside as a dead letter", "position", m.Position.String(), "code", refused.code, "reason", refused.reason)
-			}
+// decode takes a fetch into the batch. Nothing points into the fetched messages
+// afterwards.
+func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
+	pb := b.of(s.parts[fetched.Partition], fetched)
+	for i := range fetched.Messages {
+		m := &fetched.Messages[i]
+		e, refused := decode(m, s.partitions)
+		if refused == nil {
+			pb.events = append(pb.events, placedEvent{&e, m.Offset})
+			continue
+		}
+		letter, err := deadLetter(s.p.config.Names.DeadLetters(), m, refused)
+		if err != nil {
+			return err
+		}
+		pb.letters = append(pb.letters, letter)
+		if b.letters[refused.code]++; b.letters[refused.code] == 1 { // one line a batch and code
+			s.log.Warn("record set aside as a dead letter", "position", m.Position.String(), "code", refused.code, "reason", refused.reason)
 		}
 	}
+	b.records += len(fetched.Messages)
 	return nil
 }
 
-// fold is step 3, and prepares what steps 4 and 5 write. Where the fold of an event
-// fails, the partition is cut before it, and stopped once the rest is written.
+// of gives the share of a partition, and notes how far it goes.
+func (b *batch) of(part *partition, fetched *kafka.Batch) *partBatch {
+	var pb *partBatch
+	for _, known := range b.parts {
+		if known.part == part {
+			pb = known
+		}
+	}
+	if pb == nil {
+		pb = &partBatch{at: fetched.Partition, part: part, begins: part.position(), note: part.note}
+		b.parts = append(b.parts, pb)
+	}
+	pb.next, pb.high = fetched.Next, fetched.HighWatermark
+	return pb
+}
+
+// fold is pure, and prepares what is written. Where the fold of an event fails, the
+// partition is cut before it, and stopped once the rest is written.
 func (s *stripe) fold(_ context.Context, b *batch) error {
 	for _, pb := range b.parts {
 		pb.folding = newFolding(pb.part.table, s.p.config.fold)
 		for _, e := range pb.events {
-			fresh, err := pb.folding.add(e.Event, e.offset)
-			if err != nil {
+			if err := pb.folding.add(e.Event, e.offset); err != nil {
+				if damaged := new(storeError); errors.As(err, &damaged) {
+					return err
+				}
 				pb.next = kafka.NextOffset(e.offset)
-				pb.alarm = fmt.Errorf("fold %s: %w", kafka.Position{Partition: pb.Partition, Offset: e.offset}, err)
+				pb.alarm = fmt.Errorf("fold %s: %w", kafka.Position{Partition: pb.at, Offset: e.offset}, err)
 				break
 			}
-			if fresh {
-				s.p.metrics.events.WithLabelValues(e.Action.String()).Inc()
-			} else {
-				s.p.metrics.skipped.Inc()
-			}
+			s.p.metrics.events.WithLabelValues(e.Action.String()).Inc()
 		}
-		pb.moved = pb.folding.moved()
-		changes, err := changeRecords(s.p.config.Names, pb.folding.changes)
+		if err := s.prepare(pb); err != nil {
+			pb.withhold(err)
+			continue
+		}
+		carried, err := eventRecords(s.p.config.Names, pb.folding.carried)
 		if err != nil {
 			pb.withhold(err)
 			continue
 		}
-		states, err := stateRecords(s.p.config.Names, pb.moved)
-		if err != nil {
-			pb.withhold(err)
-			continue
-		}
-		b.tells = append(append(b.tells, pb.letters...), changes...)
-		b.saves = append(b.saves, states...)
+		b.carried = append(append(b.carried, carried...), pb.letters...)
 	}
 	return nil
+}
+
+// prepare encodes what the fold of a partition gave.
+func (s *stripe) prepare(pb *partBatch) (err error) {
+	told := func(id consent.UUID) bool {
+		_, ok := pb.part.told[id]
+		delete(pb.part.told, id) // it comes once
+		return ok
+	}
+	if pb.changes, err = changeRecords(s.p.config.Names, pb.folding.changes, told); err != nil {
+		return err
+	}
+	pb.moved = pb.folding.moved()
+	pb.rows, err = rowWrites(s.p.config.Names, pb.moved)
+	return err
 }
 
 // withhold stops the partition with nothing of the batch done: what it gave cannot
 // be written, and half of it must not be.
 func (pb *partBatch) withhold(err error) {
-	pb.next, pb.moved, pb.folding.changes = 0, nil, nil
-	pb.alarm = fmt.Errorf("fold %s, records before %d: %w", pb.Partition, pb.Next, err)
+	pb.alarm = fmt.Errorf("fold %s, records from %d to %d: %w", pb.at, pb.begins, pb.next-1, err)
+	pb.next, pb.moved, pb.rows, pb.changes = pb.begins, nil, nil, nil
+	pb.folding.changes, pb.folding.carried = nil, nil
 }
 
-// tell is step 4: changes and dead letters are acknowledged.
-func (s *stripe) tell(ctx context.Context, b *batch) error {
-	_, err := s.outbox.write(ctx, "changes", b.tells)
-	return err
+// carry writes the events that links carried to other subjects, and dead letters,
+// and waits until they are acknowledged. They are no part of the transaction: in it
+// they would hold up other people's withdrawals when this process dies; behind it a
+// crash would lose them.
+func (s *stripe) carry(ctx context.Context, b *batch) error {
+	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
+	defer cancel()
+	return s.outbox.write(finish, b.carried)
 }
 
-// save is step 5: states are acknowledged.
-func (s *stripe) save(ctx context.Context, b *batch) error {
-	positions, err := s.outbox.write(ctx, "states", b.saves)
-	if err != nil {
-		return err
+// beginTransaction opens a transaction over what the batch writes.
+func (s *stripe) beginTransaction(ctx context.Context, b *batch) error {
+	if age := s.claim.HeartbeatAge(); age > s.p.config.heartbeatLimit() {
+		return fmt.Errorf("begin a transaction: %w (%s)", errOldHeartbeat, age.Round(time.Millisecond))
 	}
-	for _, p := range positions {
-		s.saved[p.Index] = max(s.saved[p.Index], p.Offset.Next())
+	names := s.p.config.Names
+	var partitions []kafka.Partition
+	for _, pb := range b.parts {
+		if len(pb.rows) > 0 {
+			partitions = append(partitions, kafka.Partition{Topic: names.State(), Index: pb.at.Index})
+		}
+		if len(pb.changes) > 0 {
+			partitions = append(partitions, kafka.Partition{Topic: names.Changes(), Index: pb.at.Index})
+		}
+	}
+	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
+	defer cancel()
+	return s.tx.Begin(finish, s.claim, partitions)
+}
+
+// write puts states and changes into the transaction, and notes where they stand.
+func (s *stripe) write(ctx context.Context, b *batch) error {
+	var records []kafka.Record
+	for _, pb := range b.parts {
+		records = append(records, pb.changes...)
+		for i := range pb.rows {
+			records = append(records, pb.rows[i].record)
+		}
+	}
+	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
+	defer cancel()
+	var positions []kafka.Position
+	if len(records) > 0 {
+		var err error
+		if positions, err = s.tx.Write(finish, records); err != nil {
+			return err
+		}
+	}
+	for _, pb := range b.parts {
+		pb.takeNote(positions[:len(pb.changes)], positions[len(pb.changes):len(pb.changes)+len(pb.rows)])
+		positions = positions[len(pb.changes)+len(pb.rows):]
 	}
 	return nil
 }
 
-// publish is step 6: decisions see the states, and who waits for an event is woken.
+// takeNote notes what the transaction wrote for the partition. Where it wrote
+// nothing, the note of the one before stays.
+func (pb *partBatch) takeNote(changes, rows []kafka.Position) {
+	if len(rows) > 0 {
+		pb.note.from, pb.note.states = pb.begins, span{}
+		for _, p := range rows {
+			pb.note.states.cover(p.Offset)
+		}
+	}
+	if len(changes) > 0 {
+		pb.note.changes = span{}
+		for _, p := range changes {
+			pb.note.changes.cover(p.Offset)
+		}
+	}
+	if len(pb.part.told) == 0 { // else some are of events that come yet
+		pb.note.seen = max(pb.note.seen, pb.note.changes.end)
+	}
+}
+
+// commitOffsets moves the offsets with the transaction.
+func (s *stripe) commitOffsets(ctx context.Context, b *batch) error {
+	commits := make(map[kafka.Partition]kafka.Commit, len(b.parts))
+	for _, pb := range b.parts {
+		pb.note.by = s.tx.Sender()
+		commits[pb.at] = kafka.Commit{Next: pb.next, Metadata: pb.note.String()}
+	}
+	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
+	defer cancel()
+	return s.tx.CommitOffsets(finish, s.claim, commits)
+}
+
+// end commits. Without an answer nobody knows whether it did: the stripe is taken
+// over anew, which ends the doubt.
+func (s *stripe) end(ctx context.Context, _ *batch) error {
+	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
+	defer cancel()
+	return s.tx.End(finish)
+}
+
+// publish shows the states to decisions, and wakes who waits for an event.
 func (s *stripe) publish(_ context.Context, b *batch) error {
 	for _, pb := range b.parts {
 		pb.part.table.publish(pb.moved)
+		pb.part.note = pb.note
 		pb.part.folded(pb.next)
 		if pb.alarm != nil {
 			s.stop(pb.part, pb.alarm)
@@ -168,30 +287,40 @@ func (s *stripe) publish(_ context.Context, b *batch) error {
 	return nil
 }
 
-// commit is step 7.
-func (s *stripe) commit(ctx context.Context, b *batch) error {
-	commits := make(map[kafka.Partition]kafka.Commit, len(b.parts))
+// store takes the rows into the local store, now that they are known to be committed.
+func (s *stripe) store(_ context.Context, b *batch) error {
+	now := s.p.config.now().UnixMilli()
 	for _, pb := range b.parts {
-		if pb.next > 0 {
-			commits[pb.Partition] = kafka.Commit{Next: pb.next, Metadata: commitMetadata(s.saved[pb.Partition.Index])}
+		mark, _ := pb.part.table.rows.Mark()
+		mark.Input, mark.At = int64(pb.next), now
+		mark.Producer, mark.Epoch = pb.note.by.ID, pb.note.by.Epoch
+		if len(pb.rows) > 0 {
+			mark.Changelog = int64(pb.note.states.end)
 		}
+		s.rows = s.rows[:0]
+		for i := range pb.rows {
+			w := &pb.rows[i]
+			s.rows = append(s.rows, store.Row{Key: w.record.Key, Value: w.record.Value, Expires: w.expires, WasExpires: w.until})
+		}
+		if err := pb.part.table.rows.Write(s.rows, mark); err != nil {
+			return &storeError{err}
+		}
+		pb.part.table.saved()
 	}
-	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
-	defer cancel()
-	return s.claim.Commit(finish, commits)
+	return nil
 }
 
 // measure counts a batch that is done.
 func (s *stripe) measure(b *batch) {
 	m := s.p.metrics
-	m.batch.Observe(time.Since(b.fetched).Seconds())
+	m.batch.Observe(time.Since(b.began).Seconds())
 	m.records.Observe(float64(b.records))
 	for code, n := range b.letters {
 		m.letters.WithLabelValues(code).Add(float64(n))
 	}
 	for _, pb := range b.parts {
-		m.lag.WithLabelValues(label(pb.Partition.Index)).Set(float64(max(0, pb.HighWatermark-pb.Next)))
-		m.subjects.WithLabelValues(label(pb.Partition.Index)).Set(float64(pb.part.table.Len()))
+		m.lag.WithLabelValues(label(pb.at.Index)).Set(float64(max(0, pb.high-pb.next)))
+		m.carried.Add(float64(len(pb.folding.carried)))
 		for i := range pb.folding.changes {
 			c := &pb.folding.changes[i]
 			m.changes.WithLabelValues(c.To.String()).Inc()

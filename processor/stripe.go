@@ -2,25 +2,30 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/store"
 )
 
-// stripe is one claimed stripe, from its restore to the end of its claim. All of it
-// runs in one goroutine.
+// stripe is one claimed stripe, from its first takeover to the end of its claim. All
+// of it runs in one goroutine.
 type stripe struct {
 	p          *Processor
 	claim      *kafka.Claim
 	log        *slog.Logger
-	partitions int // of consent.events
+	partitions int // of consent.events; 0 = not known yet
 	parts      map[kafka.Partition]*partition
-	saved      map[int32]kafka.NextOffset // end of what is written to the changelog
+	tx         *kafka.Transactor
 	fetcher    *kafka.Fetcher
 	outbox     outbox
 	steps      []batchStep
+	committed  time.Time   // when the last transaction began
+	expired    time.Time   // when it was last looked for grants that ran out
+	rows       []store.Row // reused from batch to batch
 }
 
 func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *stripe {
@@ -29,16 +34,9 @@ func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *str
 		claim: claim,
 		log:   p.config.Logger.With("stripe", claim.Stripe()),
 		parts: make(map[kafka.Partition]*partition),
-		saved: make(map[int32]kafka.NextOffset),
 	}
-	s.outbox = outbox{
-		producer:     producer,
-		log:          s.log,
-		heartbeatAge: claim.HeartbeatAge,
-		limit:        p.config.heartbeatLimit(),
-		finish:       p.config.FinishTimeout,
-	}
-	s.steps = s.batchSteps(p.config.Order)
+	s.outbox = outbox{producer: producer, log: s.log, heartbeatAge: claim.HeartbeatAge, limit: p.config.heartbeatLimit()}
+	s.steps = s.batchSteps()
 	for _, at := range claim.Partitions() {
 		s.parts[at] = &partition{index: at.Index, heartbeatAge: claim.HeartbeatAge}
 	}
@@ -52,147 +50,178 @@ func (s *stripe) run(ctx context.Context) error {
 	release := func() { s.p.owned.release(s.parts) }
 	// At once when the claim ends, and not after a write that outlives it.
 	defer context.AfterFunc(ctx, release)()
-	defer func() {
-		release()
-		for at := range s.parts {
-			s.p.metrics.forget(at.Index)
+	defer s.close(release)
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		live := time.Now()
+		err := s.work(ctx)
+		if ctx.Err() != nil {
+			return nil // what was left undone, the next owner does again
 		}
+		if s.over(err) {
+			return err
+		}
+		if time.Since(live) > 10*pause {
+			pause = 50 * time.Millisecond // it went well for long
+		}
+		s.p.metrics.retaken.Inc()
+		s.log.Warn("the stripe is taken over anew", "error", err, "in", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// over tells whether an error ends the claim. After the others, an unknown outcome
+// or a broker that is away, the same claim is taken over anew: its transactional id
+// settles what was left open.
+func (s *stripe) over(err error) bool {
+	return err == nil || errors.As(err, new(crashError)) || errors.Is(err, kafka.ErrFenced) || errors.Is(err, errOldHeartbeat) ||
+		errors.Is(err, kafka.ErrUnauthorized) || errors.Is(err, kafka.ErrUnsupported) || errors.Is(err, kafka.ErrClosed) || errors.Is(err, errPartitionCount)
+}
+
+// open opens the local stores of the stripe's partitions.
+func (s *stripe) open(ctx context.Context) error {
+	var err error
+	if s.partitions, err = s.p.countPartitions(ctx); err != nil {
+		return err
+	}
+	for at, part := range s.parts {
+		rows, err := s.p.store.Partition(at.Index)
+		if err != nil {
+			return fmt.Errorf("open the local store of %s: %w", at, err)
+		}
+		part.open(newTable(rows, s.p.config.CacheBytes/int64(s.partitions)))
+	}
+	return nil
+}
+
+// close gives the partitions up, and closes what was open.
+func (s *stripe) close(release func()) {
+	release()
+	for at, part := range s.parts {
+		s.p.metrics.forget(at.Index)
+		if part.table == nil {
+			continue
+		}
+		if err := part.table.close(); err != nil {
+			s.log.Warn("a local store did not close", "partition", at.Index, "error", err)
+		}
+	}
+}
+
+// work takes the stripe over and folds, until something goes wrong or ctx ends.
+func (s *stripe) work(ctx context.Context) error {
+	from, err := s.takeover(ctx)
+	if err != nil {
+		return s.discardDamaged(err)
+	}
+	s.fetcher = s.p.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: s.p.config.BatchBytes, MaxRecords: s.p.config.BatchRecords})
+	defer func() {
+		_ = s.fetcher.Close()
+		s.fetcher = nil
 	}()
-	err := s.work(ctx)
-	if ctx.Err() != nil {
-		return nil // what was left undone, the next owner does again
+	for ctx.Err() == nil {
+		if err := s.turn(ctx); err != nil {
+			return s.discardDamaged(err)
+		}
+	}
+	return nil
+}
+
+// discardDamaged empties the local stores after a fault of one of them: the
+// changelog has it all.
+func (s *stripe) discardDamaged(err error) error {
+	damaged := new(storeError)
+	if !errors.As(err, &damaged) || errors.Is(err, errTableClosed) {
+		return err
+	}
+	for _, part := range s.parts {
+		if fault := part.table.rows.Discard(); fault != nil {
+			return fmt.Errorf("%w; and it cannot be emptied: %w", err, fault)
+		}
 	}
 	return err
 }
 
-func (s *stripe) work(ctx context.Context) error {
-	from, err := s.open(ctx)
-	if err != nil {
-		return err
-	}
-	s.fetcher = s.p.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: s.p.config.BatchBytes, MaxRecords: s.p.config.BatchRecords})
-	defer func() { _ = s.fetcher.Close() }()
-	for ctx.Err() == nil {
-		if err := s.turn(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// open restores the stripe's partitions, and gives where to fold on. The former owner
-// is out: the claim says so, and only within it are offsets asked for.
-func (s *stripe) open(ctx context.Context) (map[kafka.Partition]kafka.NextOffset, error) {
-	var err error
-	if s.partitions, err = s.p.countPartitions(ctx); err != nil {
-		return nil, err
-	}
-	commits, err := s.claim.Committed(ctx)
-	if err != nil {
-		return nil, err
-	}
-	events := s.claim.Partitions()
-	starts, err := s.p.client.Offsets(ctx, events, kafka.Earliest)
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	indexes := make([]int32, len(events))
-	for i, at := range events {
-		indexes[i] = at.Index
-	}
-	tables, err := restore(ctx, s.p.client, s.p.config.Names.State(), indexes, s.partitions)
-	if err != nil {
-		return nil, err
-	}
-	s.report(tables, time.Since(began))
-	// After the restore: what a partition has to fold before it answers.
-	ends, err := s.p.client.Offsets(ctx, events, kafka.Latest)
-	if err != nil {
-		return nil, err
-	}
-	from := make(map[kafka.Partition]kafka.NextOffset, len(events))
-	for _, at := range events {
-		part, r := s.parts[at], tables[at.Index]
-		commit, committed := commits[at]
-		if err := r.check(at, changelogEnd(commit.Metadata), ends[at]); err != nil {
-			s.stop(part, err)
-			continue
-		}
-		from[at] = starts[at]
-		if committed {
-			from[at] = commit.Next
-		}
-		s.saved[at.Index] = r.end
-		part.starts(r.table, from[at], ends[at])
-		s.p.metrics.subjects.WithLabelValues(label(at.Index)).Set(float64(r.table.Len()))
-		s.p.metrics.lag.WithLabelValues(label(at.Index)).Set(float64(max(0, ends[at]-from[at])))
-		s.p.metrics.stopped.WithLabelValues(label(at.Index)).Set(0)
-	}
-	return from, nil
-}
-
-// check holds what was restored against what else is known of it.
-func (r *restored) check(events kafka.Partition, committed, end kafka.NextOffset) error {
-	switch {
-	case r.alarm != nil:
-		return r.alarm
-	case r.end < committed:
-		return fmt.Errorf("the changelog of %s ends at %d, but %d were written when the offset was committed: it was cut or made anew; bring it back, or delete the group's offset to fold everything again", events, r.end, committed)
-	case r.highest > end:
-		return fmt.Errorf("the changelog of %s knows events up to %d, but the log ends at %d: the events were cut or made anew; bring them back, or delete the topics of states and changes with them", events, r.highest, end)
-	}
-	return nil
-}
-
-// report logs and measures a restore.
-func (s *stripe) report(tables map[int32]*restored, took time.Duration) {
-	records, subjects, unfinished := 0, 0, 0
-	for _, r := range tables {
-		records += r.records
-		subjects += r.table.Len()
-		unfinished += r.unfinished
-	}
-	rate := float64(records) / max(took.Seconds(), 1e-6)
-	s.p.metrics.restored.Add(float64(records))
-	s.p.metrics.restoreTime.Observe(took.Seconds())
-	s.p.metrics.restoreRate.Set(rate)
-	s.log.Info("states restored", "partitions", len(tables), "records", records, "subjects", subjects,
-		"unfinished_rows", unfinished, "took", took.Round(time.Millisecond), "records_per_second", int(rate))
-}
-
 // turn is one batch, through all its steps.
 func (s *stripe) turn(ctx context.Context) error {
-	fetched, err := s.fetcher.Fetch(ctx)
-	if err != nil {
-		at, ok := partitionOf(err)
-		if !ok {
-			return err
-		}
-		s.stop(s.parts[at], err)
-		return nil
-	}
-	if len(fetched) == 0 {
-		return nil
-	}
-	b := &batch{fetched: time.Now(), letters: make(map[string]int)}
-	for _, f := range fetched {
-		b.parts = append(b.parts, &partBatch{Batch: f, part: s.parts[f.Partition], next: f.Next})
-		b.records += len(f.Messages)
-	}
-	if err := s.p.config.after(stepFetch); err != nil {
+	if err := s.expire(ctx); err != nil {
 		return err
 	}
+	b, err := s.gather(ctx)
+	if err != nil || len(b.parts) == 0 {
+		return err
+	}
+	s.committed = time.Now()
 	for _, step := range s.steps {
-		if err := step.do(ctx, b); err != nil {
-			return err
-		}
-		if err := s.p.config.after(step.step); err != nil {
+		if err := s.then(step.step, step.do(ctx, b)); err != nil {
 			return err
 		}
 	}
 	s.measure(b)
 	return nil
+}
+
+// gather fetches and decodes a batch: at once what is there, when the last
+// transaction is longer ago than the pace; else what comes until then, or until the
+// batch is full. So a lone withdrawal never waits, and a busy broker is not drowned
+// in commits.
+func (s *stripe) gather(ctx context.Context) (*batch, error) {
+	b := &batch{began: time.Now(), letters: make(map[string]int)}
+	until := s.committed.Add(s.p.config.Pace)
+	for ctx.Err() == nil {
+		fetched, err := s.fetch(ctx, b, until)
+		if err != nil {
+			return b, err
+		}
+		for i := range fetched {
+			if err := s.decode(b, &fetched[i]); err != nil {
+				return b, err
+			}
+		}
+		if err := s.p.config.behind(stepDecode); err != nil {
+			return b, err
+		}
+		if len(b.parts) == 0 || b.records >= s.p.config.BatchRecords || !time.Now().Before(until) {
+			return b, nil
+		}
+	}
+	return b, ctx.Err()
+}
+
+// fetch gives what came. While nothing has, it waits for as long as the fetcher
+// does; then only until the batch is due. A partition that cannot be read is stopped.
+func (s *stripe) fetch(ctx context.Context, b *batch, until time.Time) ([]kafka.Batch, error) {
+	bounded := ctx
+	if len(b.parts) > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	fetched, err := s.fetcher.Fetch(bounded)
+	if err != nil {
+		if ctx.Err() == nil && bounded.Err() != nil {
+			return nil, nil // due
+		}
+		at, ok := partitionOf(err)
+		if !ok {
+			return nil, err
+		}
+		s.stop(s.parts[at], err)
+		return nil, nil
+	}
+	if len(fetched) > 0 {
+		if b.records == 0 {
+			b.began = time.Now()
+		}
+		return fetched, s.p.config.behind(stepFetch)
+	}
+	return nil, nil
 }
 
 // stop raises the alarm for one partition; the others of the stripe go on.

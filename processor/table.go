@@ -1,63 +1,209 @@
 package processor
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/assent-dev/assent/consent"
-	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/store"
+	"github.com/assent-dev/assent/schemas"
 )
 
-// Table holds what is folded of one partition's subjects. Its States are never
-// changed once they are in it: a reader keeps one for as long as it likes.
+// Table holds what is folded of one partition's subjects: all of it in the local
+// store, and in memory those that were asked for or moved of late. Its States are
+// never changed once they are in it: a reader keeps one for as long as it likes.
 //
 // One goroutine writes, many read. There is one Table per partition, so that a
 // stripe that publishes holds up the readers of one partition only, for the time
 // that a batch of map inserts takes.
 type Table struct {
-	mu       sync.RWMutex
-	subjects map[subjectID]folded
+	rows  *store.Partition
+	limit int64 // bytes kept in memory, roughly
+
+	// reading is held while rows are read, so that they are not closed meanwhile.
+	reading sync.RWMutex
+	closed  bool
+
+	mu sync.RWMutex
+	// young and old are the subjects in memory. One that is used moves to young;
+	// when young is half of the limit, old is dropped and young becomes old.
+	young, old map[consent.SubjectID]*consent.State // nil State = nothing on record
+	youngBytes int64
+	unsaved    bool   // what was published is not in rows yet: nothing may be dropped
+	published  uint64 // counts publish, so that a slow reader keeps nothing old
 }
 
-// subjectID tells States apart. Test events fold into a State of their own.
-type subjectID struct {
-	tenant  consent.Tenant
-	subject consent.Subject
-	test    bool
+var errTableClosed = errors.New("the partition was given away")
+
+// storeError is a fault of the local store: what it holds is not to be used.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return "local store: " + e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }
+
+func newTable(rows *store.Partition, limitBytes int64) *Table {
+	return &Table{rows: rows, limit: limitBytes, young: make(map[consent.SubjectID]*consent.State), old: make(map[consent.SubjectID]*consent.State)}
 }
 
-// folded is a State, and how far it is folded.
-type folded struct {
-	state *consent.State // nil = nothing on record
-	// input is the offset behind the last event of the subject that the State
-	// contains, as saved with its "*" row.
-	input kafka.NextOffset
-}
-
-func newTable() *Table { return &Table{subjects: make(map[subjectID]folded)} }
-
-// State gives what is folded of a subject, nil when nothing is on record.
-func (t *Table) State(tenant consent.Tenant, subject consent.Subject, test bool) *consent.State {
-	return t.get(subjectID{tenant, subject, test}).state
-}
-
-// Len is the number of subjects on record, test States counted apart.
-func (t *Table) Len() int {
+// State gives what is folded of a subject, nil when nothing is on record. An error
+// means that it cannot be known.
+func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return len(t.subjects)
-}
-
-func (t *Table) get(id subjectID) folded {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.subjects[id]
-}
-
-// publish shows a batch to readers, the whole of it at once.
-func (t *Table) publish(moved []*subjectFold) {
+	state, ok := t.young[id]
+	published := t.published
+	t.mu.RUnlock()
+	if ok {
+		return state, nil
+	}
+	t.mu.Lock()
+	if state, ok = t.old[id]; ok {
+		t.keep(id, state)
+		t.mu.Unlock()
+		return state, nil
+	}
+	t.mu.Unlock()
+	state, err := t.load(id)
+	if err != nil {
+		return nil, err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, m := range moved {
-		t.subjects[m.id] = folded{state: &m.state, input: m.input}
+	if t.published == published {
+		t.keep(id, state)
+		t.rotate()
 	}
+	return state, nil
+}
+
+// load reads a subject's rows.
+func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
+	t.reading.RLock()
+	defer t.reading.RUnlock()
+	if t.closed {
+		return nil, errTableClosed
+	}
+	var state *consent.State
+	prefix := append(id.Key(), '|')
+	err := t.rows.Subject(prefix, func(key, value []byte) error {
+		if bytes.HasSuffix(key, []byte("|test")) != id.Test {
+			return nil
+		}
+		row, err := schemas.DecodeState(value)
+		if err != nil {
+			return err
+		}
+		if row.Tenant != id.Tenant || row.Subject != id.Subject || row.Test != id.Test || !bytes.Equal(key, schemas.StateKey(row.Tenant, row.Subject, row.Row.Purpose, row.Test)) {
+			return errors.New("key and value name different rows")
+		}
+		if state == nil {
+			state = &consent.State{Tenant: id.Tenant, Subject: id.Subject, Test: id.Test}
+		}
+		if row.Whole != nil {
+			state.Whole = *row.Whole
+		}
+		if row.Row != (consent.Row{Purpose: consent.Root}) {
+			state.PutRow(row.Row)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, &storeError{fmt.Errorf("read a subject: %w", err)}
+	}
+	return state, nil
+}
+
+// publish shows a batch to readers, the whole of it at once. It stays in memory
+// until saved says that it is in the store.
+func (t *Table) publish(moved []*subjectFold) {
+	if len(moved) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.published++
+	t.unsaved = true
+	for _, m := range moved {
+		t.keep(m.id, &m.state)
+	}
+}
+
+// saved says that everything published is in the store.
+func (t *Table) saved() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsaved = false
+	t.rotate()
+}
+
+// forget drops what is in memory: the store was loaded anew beneath it.
+func (t *Table) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.published++
+	t.unsaved, t.youngBytes = false, 0
+	clear(t.young)
+	clear(t.old)
+}
+
+// keep puts a State where the young are. Under mu.
+func (t *Table) keep(id consent.SubjectID, state *consent.State) {
+	if _, there := t.young[id]; !there {
+		t.youngBytes += stateBytes(state)
+	}
+	t.young[id] = state
+	delete(t.old, id)
+}
+
+// rotate drops the old once the young are many. Under mu.
+func (t *Table) rotate() {
+	if t.unsaved || t.youngBytes < t.limit/2 {
+		return
+	}
+	t.old, t.young = t.young, make(map[consent.SubjectID]*consent.State, len(t.young))
+	t.youngBytes = 0
+}
+
+// Bytes of a State in memory, as measured with refusals and grants in the heap;
+// they need not be exact.
+const (
+	stateBaseBytes   = 400
+	rowBaseBytes     = 150
+	recordBytes      = 260
+	eventInFullBytes = 900
+)
+
+func stateBytes(s *consent.State) int64 {
+	n := int64(stateBaseBytes)
+	if s == nil {
+		return n / 2
+	}
+	for i := range s.Rows {
+		r := &s.Rows[i]
+		n += rowBaseBytes
+		for _, record := range [...]*consent.Record{r.Yes, r.Pending, r.No, r.Ended} {
+			if record != nil {
+				n += recordBytes
+			}
+		}
+		if r.NoEvent != nil {
+			n += eventInFullBytes
+		}
+		if r.Named != nil {
+			n += recordBytes * int64(len(r.Named.Records))
+		}
+	}
+	return n + recordBytes*int64(2*len(s.Whole.Links))
+}
+
+// close waits for who reads rows, and closes them. Twice is fine.
+func (t *Table) close() error {
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	if t.closed {
+		return nil
+	}
+	t.closed = true
+	return t.rows.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/registry"
 	"github.com/assent-dev/assent/internal/topic"
@@ -29,7 +31,7 @@ import (
 	"github.com/assent-dev/assent/schemas/jsonform"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(brokertest.Main(m.Run, os.Getenv)) }
 
 const patience = 20 * time.Second
 
@@ -39,26 +41,31 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
-// pipeline is a gateway on a broker, both in this process.
+// pipeline is a gateway in this process, on a broker.
 type pipeline struct {
 	url     string
 	brokers []string
+	topics  topic.Names
 	kafka   *kafka.Client
 }
 
 func startPipeline(t testing.TB) *pipeline {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
-	client, err := kafka.New(kafka.Config{Brokers: cluster.ListenAddrs()})
+	cluster := brokertest.Start(t, brokertest.Options{InProcess: func() []string {
+		cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cluster.Close)
+		return cluster.ListenAddrs()
+	}})
+	topics := topic.Names{Prefix: cluster.Prefix()}
+	client, err := kafka.New(kafka.Config{Brokers: cluster.Addrs()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	if _, err := client.Provision(testContext(t), topic.Names{}.Specs(topic.Layout{Partitions: 3, Replication: 1}), false); err != nil {
+	if _, err := client.Provision(testContext(t), topics.Specs(topic.Layout{Partitions: 3, Replication: cluster.Replication()}), false); err != nil {
 		t.Fatal(err)
 	}
 	key, err := intake.ParseKey(strings.Repeat("5a", 32))
@@ -66,7 +73,7 @@ func startPipeline(t testing.TB) *pipeline {
 		t.Fatal(err)
 	}
 	sample := registry.Sample()
-	g, err := gateway.New(gateway.Config{}, gateway.Deps{
+	g, err := gateway.New(gateway.Config{Topics: topics}, gateway.Deps{
 		Kafka: client, Registry: func() intake.Registry { return sample }, Subjects: intake.NewPseudonymiser(key),
 	})
 	if err != nil {
@@ -85,7 +92,7 @@ func startPipeline(t testing.TB) *pipeline {
 			t.Error(err)
 		}
 	})
-	return &pipeline{server.URL, cluster.ListenAddrs(), client}
+	return &pipeline{server.URL, cluster.Addrs(), topics, client}
 }
 
 // events waits until the log has n events, and gives them.
@@ -95,7 +102,7 @@ func (p *pipeline) events(t *testing.T, n int) []consent.Event {
 	defer cancel()
 	from := map[kafka.Partition]kafka.NextOffset{}
 	for i := range int32(3) {
-		from[kafka.Partition{Topic: "consent.events", Index: i}] = 0
+		from[kafka.Partition{Topic: p.topics.Events(), Index: i}] = 0
 	}
 	f := p.kafka.NewFetcher(from, kafka.FetchOptions{})
 	defer f.Close() //nolint:errcheck // always nil
@@ -148,7 +155,7 @@ func TestClient_SendIsRecordedAsClaimed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if receipt.EventID.IsZero() || receipt.Token == "" || receipt.Topic != "consent.events" || len(receipt.Warnings) != 0 {
+	if receipt.EventID.IsZero() || receipt.Token == "" || receipt.Topic != p.topics.Events() || len(receipt.Warnings) != 0 {
 		t.Errorf("%+v", receipt)
 	}
 	got := p.events(t, 1)[0]
@@ -386,7 +393,7 @@ func TestNewClient_RefusesWhatIsNoAddress(t *testing.T) {
 
 func TestPublisher_ReachesTheLogThroughTheGateway(t *testing.T) {
 	p := startPipeline(t)
-	publisher, err := producer.NewPublisher(producer.PublisherConfig{Brokers: p.brokers})
+	publisher, err := producer.NewPublisher(producer.PublisherConfig{Brokers: p.brokers, TopicPrefix: p.topics.Prefix})
 	if err != nil {
 		t.Fatal(err)
 	}

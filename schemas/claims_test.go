@@ -81,16 +81,29 @@ func TestClaims_DoNotRunIntoEachOther(t *testing.T) {
 func TestDigest_ChangesWithEveryFieldButSentAndReceived(t *testing.T) {
 	original := fullEvent()
 	want := EventDigest(&original)
+	// A carried event is the event that it carries: what it became here, and the
+	// way it came, make no other.
+	same := map[string]bool{"SentAt": true, "ReceivedAt": true, "Digest": true, "ID": true, "Subject": true, "EffectiveAt": true, "Carried.Via": true}
 	changes(t, func(name string, e *consent.Event) {
-		leftOut := name == "SentAt" || name == "ReceivedAt" || name == "Digest"
-		if same := EventDigest(e) == want; same != leftOut {
-			t.Errorf("%s changed: digest the same = %v", name, same)
+		if got := EventDigest(e) == want; got != same[name] {
+			t.Errorf("%s changed: digest the same = %v", name, got)
 		}
 	})
+	original.Carried = nil
+	want = EventDigest(&original)
+	for name, change := range map[string]func(*consent.Event){
+		"ID": func(e *consent.Event) { e.ID[3]++ }, "Subject": func(e *consent.Event) { e.Subject += "x" }, "EffectiveAt": func(e *consent.Event) { e.EffectiveAt++ },
+	} {
+		e := original
+		if change(&e); EventDigest(&e) == want {
+			t.Errorf("%s of an event that is not carried changed: the digest is the same", name)
+		}
+	}
 }
 
 func TestDigest_IsTheHashOfTheBodyWithTheTwoTimesNull(t *testing.T) {
 	e := fullEvent()
+	e.Carried = nil
 	got := EventDigest(&e)
 	e.SentAt, e.ReceivedAt = 0, 0
 	b, err := EncodeEvent(nil, &e)
@@ -99,6 +112,24 @@ func TestDigest_IsTheHashOfTheBodyWithTheTwoTimesNull(t *testing.T) {
 	}
 	if got != sha256.Sum256(b[frameBytes:]) {
 		t.Fatal("the digest is of something else")
+	}
+}
+
+func TestDigest_OfACarriedEventIsThatOfTheFirst(t *testing.T) {
+	first := fullEvent()
+	first.Carried, first.LinkTo = nil, ""
+	want := EventDigest(&first)
+	for _, via := range [][]consent.Subject{nil, {"device:1"}, {"device:1", "user:2"}} {
+		c := first
+		c.ID, c.Subject, c.EffectiveAt, c.ReceivedAt = consent.UUID{9}, "user:9", first.EffectiveAt+5, first.ReceivedAt+7
+		c.Carried = &consent.Carried{Subject: first.Subject, EventID: first.ID, EffectiveAt: first.EffectiveAt, Via: via}
+		b, err := EncodeEvent(nil, &c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if read, err := DecodeEvent(b); err != nil || read.Digest != want {
+			t.Errorf("via %d subjects: %x, %v, want %x", len(via), read.Digest, err, want)
+		}
 	}
 }
 

@@ -78,8 +78,16 @@ func dropStamps(e *consent.Event) {
 }
 
 // EventDigest is the SHA-256 of the event's body with sent_at and received_at
-// null: what a repeat may say anew does not make it another event.
+// null: what a repeat may say anew does not make it another event. Of a carried
+// event it is that of the event which is carried, put together again from its
+// copy: whichever way a copy came, it is the same event.
 func EventDigest(e *consent.Event) [32]byte {
+	if e.Carried != nil {
+		first := *e
+		first.ID, first.Subject, first.EffectiveAt = e.Carried.EventID, e.Carried.Subject, e.Carried.EffectiveAt
+		first.Carried = nil
+		e = &first
+	}
 	x := newEncoder()
 	defer x.release()
 	x.bare = true

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/embedded/clickhousetest"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/topic"
@@ -24,7 +25,9 @@ import (
 	"github.com/assent-dev/assent/sink/table"
 )
 
-func TestMain(m *testing.M) { os.Exit(clickhousetest.Main(m, os.Getenv)) }
+func TestMain(m *testing.M) {
+	os.Exit(brokertest.Main(func() int { return clickhousetest.Main(m, os.Getenv) }, os.Getenv).Run())
+}
 
 const patience = 60 * time.Second
 
@@ -32,7 +35,7 @@ const patience = 60 * time.Second
 type world struct {
 	testing.TB
 	ctx      context.Context
-	cluster  *kfake.Cluster
+	cluster  *brokertest.Cluster
 	client   *kafka.Client
 	producer *kafka.Producer
 	names    topic.Names
@@ -64,16 +67,12 @@ func newWorld(t testing.TB, partitions int) *world {
 
 func newWorldOn(t testing.TB, partitions int, dsn string) *world {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Close)
+	cluster := brokertest.Start(t, brokertest.Options{InProcess: func() []string { return startBroker(t) }})
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
-	w := &world{TB: t, ctx: ctx, cluster: cluster, dsn: dsn, produced: map[string]int{}}
+	w := &world{TB: t, ctx: ctx, cluster: cluster, names: topic.Names{Prefix: cluster.Prefix()}, dsn: dsn, produced: map[string]int{}}
 	w.client = w.kafka()
-	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: 1}), false); err != nil {
+	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: cluster.Replication()}), false); err != nil {
 		t.Fatal(err)
 	}
 	w.producer = w.client.NewProducer(kafka.ProducerOptions{})
@@ -82,16 +81,28 @@ func newWorldOn(t testing.TB, partitions int, dsn string) *world {
 	if _, err := db.Migrate(ctx, false); err != nil {
 		t.Fatal(err)
 	}
-	if w.conn, err = connect(dsn); err != nil {
+	conn, err := connect(dsn)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.conn = conn
 	t.Cleanup(func() { _ = w.conn.Close() })
 	return w
 }
 
+func startBroker(t testing.TB) []string {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster.ListenAddrs()
+}
+
 func (w *world) kafka() *kafka.Client {
 	w.Helper()
-	c, err := kafka.New(kafka.Config{Brokers: w.cluster.ListenAddrs()})
+	c, err := kafka.New(kafka.Config{Brokers: w.cluster.Addrs()})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -291,7 +302,7 @@ func TestSink_WithoutAnOffsetButWithRowsItWaitsForAPerson(t *testing.T) {
 	s := w.start()
 	w.requireAll()
 	s.stop()
-	admin, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...))
+	admin, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +374,7 @@ func TestSink_PoisonedRecordsAreRowsToo(t *testing.T) {
 // Transactions leave control records: offsets with holes, which are no gaps.
 func TestSink_ControlRecordsAndAbortedOnesAreNoRows(t *testing.T) {
 	w := newWorld(t, 1)
-	tx, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...), kgo.TransactionalID("t"), kgo.DefaultProduceTopic(w.names.Changes()))
+	tx, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...), kgo.TransactionalID(w.names.Prefix+"t"), kgo.DefaultProduceTopic(w.names.Changes()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,15 +22,10 @@ import (
 // process of its own, so that it can be killed.
 const runAsAssent = "TEST_RUNS_ASSENT"
 
-// swapOutbox makes that process write states before changes: the order that the
-// guarantees forbid, so that a test can show what it would cost.
-const swapOutbox = "TEST_SWAPS_OUTBOX"
-
 func TestMain(m *testing.M) {
 	if os.Getenv(runAsAssent) != "" {
 		p := newProgram(os.Environ())
 		p.selfEnv = []string{runAsAssent + "=1"}
-		p.statesBeforeChanges = os.Getenv(swapOutbox) != ""
 		ctx, stop := signalContext()
 		code := p.run(ctx, os.Args[1:])
 		stop()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -13,17 +14,17 @@ type processorSettings struct {
 	Kafka      kafkaSettings
 	Registry   registrySettings
 	SubjectKey subjectKeySettings
-	Stripes    int `env:"STRIPES" default:"4" help:"shares that the partitions are dealt into, the same for all processors"`
+	Fold       foldSettings
 }
 
 // Validate asks for what only `up` can do without.
 func (s *processorSettings) Validate() []config.Fault {
 	faults := append(s.SubjectKey.required(), s.Registry.purposesRequired()...)
-	return append(faults, rangeFault("ASSENT_STRIPES (--stripes)", s.Stripes, 1, 1024)...)
+	return append(faults, s.Fold.reachable(s.HTTP.Addr)...)
 }
 
 func (p *program) processorCommand() *cobra.Command {
-	return command(p, &cobra.Command{Use: "processor", Short: "Fold, state and changes; answers decisions for the subjects of its partitions"},
+	return command(p, &cobra.Command{Use: "processor", Short: "Fold, state and changes; answers decisions for all subjects"},
 		func(ctx context.Context, s *processorSettings, _ []string) error {
 			return p.serveRole(&s.HTTP, func(v *serving) error {
 				files, subjects, err := p.roleInputs(&s.Registry, &s.SubjectKey)
@@ -35,7 +36,10 @@ func (p *program) processorCommand() *cobra.Command {
 					return err
 				}
 				v.add(p.reloader(files, func() {}), nil)
-				return v.addProcessor(client, s.Kafka.names(), files.store, subjects, s.Stripes)
+				if s.Fold.StateDir == "" {
+					s.Fold.StateDir = filepath.Join("data", "state")
+				}
+				return v.addProcessor(client, s.Kafka.names(), files.store, subjects, &s.Fold)
 			})(ctx)
 		})
 }

@@ -16,9 +16,10 @@ import (
 
 // Exit codes. Source: interfaces.md.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
+	exitDone      = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitDifferent = 3
 )
 
 // program is one run of the binary as a value, so that tests run it as main does.
@@ -30,8 +31,6 @@ type program struct {
 	// selfEnv is what the ClickHouse process needs beside its own environment to
 	// be this program; tests, whose binary is another, set it.
 	selfEnv []string
-	// statesBeforeChanges is for tests: see processor.Order.
-	statesBeforeChanges bool
 
 	log      *slog.Logger
 	settings []config.Setting // of every command: what the environment may name
@@ -42,6 +41,12 @@ type usageError struct{ err error }
 
 func (u usageError) Error() string { return u.err.Error() }
 func (u usageError) Unwrap() error { return u.err }
+
+// differenceError is a check that found a difference: exit code 3.
+type differenceError struct{ err error }
+
+func (d differenceError) Error() string { return d.err.Error() }
+func (d differenceError) Unwrap() error { return d.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
@@ -63,6 +68,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	if errors.As(err, &usage) || errors.As(err, &faults) {
 		return exitUsage
 	}
+	if different := new(differenceError); errors.As(err, different) {
+		return exitDifferent
+	}
 	return exitFailed
 }
 
@@ -80,6 +88,7 @@ func (p *program) root() *cobra.Command {
 	return group(root,
 		p.upCommand(), p.gatewayCommand(), p.processorCommand(), p.fanoutCommand(), p.sinkCommand(),
 		p.eventCommand(), p.subjectCommand(), p.auditCommand(), p.deadLetterCommand(),
+		p.loadgenCommand(),
 		p.topicsCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand(),
 		p.embeddedClickHouseCommand(),
 	)

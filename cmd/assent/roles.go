@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
@@ -12,6 +13,7 @@ import (
 	"github.com/assent-dev/assent/processor"
 	"github.com/assent-dev/assent/processor/decision"
 	"github.com/assent-dev/assent/processor/fanout"
+	"github.com/assent-dev/assent/processor/owner"
 	"github.com/assent-dev/assent/producer/gateway"
 	"github.com/assent-dev/assent/producer/intake"
 	"github.com/assent-dev/assent/sink"
@@ -35,17 +37,25 @@ func (v *serving) addGateway(client *kafka.Client, names topic.Names, reg *regis
 	return nil
 }
 
-func (v *serving) addProcessor(client *kafka.Client, names topic.Names, reg *registry.Store, subjects *intake.Pseudonymiser, stripes int) error {
-	order := processor.ChangesThenStates
-	if v.p.statesBeforeChanges {
-		order = processor.StatesThenChanges
-	}
-	fold, err := processor.New(processor.Config{Names: names, Stripes: stripes, Registerer: v.metrics, Logger: v.p.log, Order: order}, client)
+func (v *serving) addProcessor(client *kafka.Client, names topic.Names, reg *registry.Store, subjects *intake.Pseudonymiser, s *foldSettings) error {
+	instance := rand.Text()
+	fold, err := processor.New(processor.Config{
+		Names: names, Stripes: s.Stripes, Pace: s.Pace, StateDir: s.StateDir, CacheBytes: int64(s.CacheMiB) << 20,
+		Address: s.peerURL(v), Instance: instance, Registerer: v.metrics, Logger: v.p.log,
+	}, client)
 	if err != nil {
 		return usageError{err}
 	}
+	owners := owner.NewDirectory(client, names, s.Stripes, v.p.log)
+	router, err := owner.NewRouter(owner.Config{
+		Local: fold, Directory: owners, Instance: instance, Secret: s.PeerSecret, Registerer: v.metrics, Logger: v.p.log,
+	})
+	if err != nil {
+		return usageError{err}
+	}
+	router.Register(v.mux)
 	answers, err := decision.New(decision.Config{
-		States:     fold,
+		States:     router,
 		Catalogue:  func(t consent.Tenant) *consent.Catalogue { return reg.Current().Catalogue(t) },
 		Subject:    subjects.Subject,
 		Registerer: v.metrics,
@@ -56,6 +66,10 @@ func (v *serving) addProcessor(client *kafka.Client, names topic.Names, reg *reg
 	}
 	answers.Register(v.mux)
 	v.add(daemon.Service{Name: "processor", Run: fold.Run}, fold.Ready)
+	v.add(daemon.Service{Name: "owners", Run: func(ctx context.Context) error {
+		defer func() { _ = router.Close() }()
+		return owners.Run(ctx)
+	}}, owners.Ready)
 	return nil
 }
 

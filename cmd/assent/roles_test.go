@@ -53,6 +53,9 @@ func startRole(t *testing.T, name string, env []string, args ...string) *role {
 	}
 	addr := ln.Addr().String()
 	ln.Close()
+	if name == "processor" {
+		args = append(args, "--state-dir="+t.TempDir())
+	}
 	cmd := assentCommand(t.Context(), env, append([]string{name, "--http-addr=" + addr}, args...)...)
 	r := &role{t: t, url: "http://" + addr, log: &lockedBuffer{}}
 	cmd.Stdout, cmd.Stderr = r.log, r.log

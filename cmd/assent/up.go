@@ -35,9 +35,9 @@ type upSettings struct {
 	Library        string   `env:"LIBCHDB" flag:"-" help:"the ClickHouse library, where it is not in the user's cache"`
 	Registry       registrySettings
 	SubjectKey     subjectKeySettings
-	Partitions     int           `env:"PARTITIONS" default:"12" help:"partitions of each topic; cannot be changed later"`
-	Replication    int           `env:"REPLICATION" default:"1" help:"copies of each partition, on other brokers than the embedded one"`
-	Stripes        int           `env:"STRIPES" default:"4" help:"shares that the partitions are dealt into, the same for all processors"`
+	Partitions     int `env:"PARTITIONS" default:"12" help:"partitions of each topic; cannot be changed later"`
+	Replication    int `env:"REPLICATION" default:"1" help:"copies of each partition, on other brokers than the embedded one"`
+	Fold           foldSettings
 	FlushInterval  time.Duration `env:"SINK_FLUSH_INTERVAL" default:"200ms" help:"how long rows wait for others before they are written to the history"`
 	DiskReserve    int           `env:"DISK_RESERVE_MIB" default:"256" help:"free space, in MiB, below which the embedded broker takes no records; -1 = no limit"`
 	Output         output
@@ -51,7 +51,7 @@ func (s *upSettings) Validate() []config.Fault {
 	}
 	faults = append(faults, rangeFault("ASSENT_PARTITIONS (--partitions)", s.Partitions, 1, 1024)...)
 	faults = append(faults, rangeFault("ASSENT_REPLICATION (--replication)", s.Replication, 1, 16)...)
-	faults = append(faults, rangeFault("ASSENT_STRIPES (--stripes)", s.Stripes, 1, max(1, s.Partitions))...)
+	faults = append(faults, rangeFault("ASSENT_STRIPES (--stripes)", s.Fold.Stripes, 1, max(1, s.Partitions))...)
 	if s.FlushInterval <= 0 || s.FlushInterval > time.Minute {
 		faults = append(faults, config.Fault{Setting: "ASSENT_SINK_FLUSH_INTERVAL (--sink-flush-interval)", Message: fmt.Sprintf("%s is not between 1ms and 1m", s.FlushInterval)})
 	}
@@ -141,10 +141,13 @@ func (p *program) upRoles(ctx context.Context, v *serving, s *upSettings, e *eng
 	if err := v.addSink(client, names, e.dsn, s.FlushInterval, subjects.Subject); err != nil {
 		return err
 	}
-	if err := v.addProcessor(client, names, files.store, subjects, s.Stripes); err != nil {
+	if s.Fold.StateDir == "" {
+		s.Fold.StateDir = e.dir.Path("state")
+	}
+	if err := v.addProcessor(client, names, files.store, subjects, &s.Fold); err != nil {
 		return err
 	}
-	dispatcher, err := v.addFanout(client, names, files, s.Stripes)
+	dispatcher, err := v.addFanout(client, names, files, s.Fold.Stripes)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -75,16 +74,16 @@ func (c *Claim) fetchCommitted(ctx context.Context) (map[Partition]Commit, error
 		req.Topics = append(req.Topics, t)
 	}
 	resp := kmsg.NewPtrOffsetFetchResponse()
-	if err := c.client.sendToCoordinator(ctx, c.group, 0, req, resp); err != nil {
+	if err := c.client.sendToCoordinator(ctx, groupNamed(c.group), 0, req, resp); err != nil {
 		return nil, err
 	}
-	if err := c.client.groupCode(c.group, resp.ErrorCode); err != nil {
+	if err := c.client.coordinatorCode(groupNamed(c.group), resp.ErrorCode); err != nil {
 		return nil, err
 	}
 	commits := make(map[Partition]Commit)
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			if err := c.client.groupCode(c.group, p.ErrorCode); err != nil {
+			if err := c.client.coordinatorCode(groupNamed(c.group), p.ErrorCode); err != nil {
 				return nil, fmt.Errorf("partition %s/%d: %w", t.Topic, p.Partition, err)
 			}
 			if p.Offset < 0 {
@@ -138,24 +137,13 @@ func (c *Claim) Positions(ctx context.Context) (map[Partition]NextOffset, error)
 //     from work, so that the membership ends and a new one reads what is committed.
 //   - ErrMetadataTooLarge, or another: refused, nothing changed.
 func (c *Claim) Commit(ctx context.Context, commits map[Partition]Commit) error {
-	for p, commit := range commits {
-		if !slices.Contains(c.partitions, p) {
-			return fmt.Errorf("commit %s: not a partition of stripe %d", p, c.stripe)
-		}
-		if n := len(commit.Metadata); n > MaxMetadataBytes {
-			return fmt.Errorf("commit %s: %w: %d bytes, at most %d", p, ErrMetadataTooLarge, n, MaxMetadataBytes)
-		}
-	}
-	if len(commits) == 0 {
-		return nil
+	if err := c.check(commits); err != nil || len(commits) == 0 {
+		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.broken != nil {
-		return fmt.Errorf("an earlier commit of this claim has no answer: %w", c.broken)
-	}
-	if c.closed {
-		return fmt.Errorf("commit of stripe %d: its work has returned: %w", c.stripe, ErrFenced)
+	if err := c.usable(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.client.config.RequestTimeout)
 	defer cancel()
@@ -179,6 +167,30 @@ func (c *Claim) Commit(ctx context.Context, commits map[Partition]Commit) error 
 	}
 }
 
+// check refuses what the broker would refuse, or worse, not refuse.
+func (c *Claim) check(commits map[Partition]Commit) error {
+	for p, commit := range commits {
+		if !slices.Contains(c.partitions, p) {
+			return fmt.Errorf("commit %s: not a partition of stripe %d", p, c.stripe)
+		}
+		if n := len(commit.Metadata); n > MaxMetadataBytes {
+			return fmt.Errorf("commit %s: %w: %d bytes, at most %d", p, ErrMetadataTooLarge, n, MaxMetadataBytes)
+		}
+	}
+	return nil
+}
+
+// usable says whether the claim may commit still. With c.mu held.
+func (c *Claim) usable() error {
+	if c.broken != nil {
+		return fmt.Errorf("an earlier commit of this claim has no answer: %w", c.broken)
+	}
+	if c.closed {
+		return fmt.Errorf("commit of stripe %d: its work has returned: %w", c.stripe, ErrFenced)
+	}
+	return nil
+}
+
 // commitOnce sends one OffsetCommit. Of several codes it returns the gravest.
 func (c *Claim) commitOnce(ctx context.Context, commits map[Partition]Commit) error {
 	req := kmsg.NewPtrOffsetCommitRequest()
@@ -195,23 +207,21 @@ func (c *Claim) commitOnce(ctx context.Context, commits map[Partition]Commit) er
 		req.Topics = append(req.Topics, t)
 	}
 	resp := kmsg.NewPtrOffsetCommitResponse()
-	if err := c.client.sendToCoordinator(ctx, c.group, 0, req, resp); err != nil {
+	if err := c.client.sendToCoordinator(ctx, groupNamed(c.group), 0, req, resp); err != nil {
 		return err
 	}
-	gravity := map[verdict]int{verdictRetry: 1, verdictReroute: 1, verdictFatal: 2, verdictFenced: 3, verdictIndefinite: 4}
 	var gravest error
 	answered := 0
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			answered++
-			err := c.client.groupCode(c.group, p.ErrorCode)
-			if err != nil && (gravest == nil || gravity[classify(err)] > gravity[classify(gravest)]) {
-				gravest = fmt.Errorf("partition %s/%d: %w", t.Topic, p.Partition, err)
+			if err := c.client.coordinatorCode(groupNamed(c.group), p.ErrorCode); err != nil {
+				gravest = graver(gravest, fmt.Errorf("partition %s/%d: %w", t.Topic, p.Partition, err))
 			}
 		}
 	}
 	if gravest == nil && answered != len(commits) {
-		return errors.New("answer without all partitions") // counts as none
+		return errIncompleteAnswer
 	}
 	return gravest
 }

@@ -40,8 +40,14 @@ var (
 // Source: https://kafka.apache.org/protocol#protocol_error_codes
 type Code int16
 
+// operationNotAttempted is 55, to which kafka-go gives another name.
+const operationNotAttempted kafkago.Error = 55
+
 // Error returns number and name: "broker answers 6 (not leader for partition)".
 func (c Code) Error() string {
+	if kafkago.Error(c) == operationNotAttempted {
+		return "broker answers 55 (operation not attempted)"
+	}
 	return fmt.Sprintf("broker answers %d (%s)", int16(c), strings.ToLower(kafkago.Error(c).Title()))
 }
 
@@ -51,7 +57,7 @@ func (c Code) Is(target error) bool {
 	case kafkago.UnknownTopicOrPartition:
 		return target == ErrUnknownTopic
 	case kafkago.TopicAuthorizationFailed, kafkago.GroupAuthorizationFailed, kafkago.ClusterAuthorizationFailed,
-		kafkago.TransactionalIDAuthorizationFailed, kafkago.BrokerAuthorizationFailed,
+		kafkago.TransactionalIDAuthorizationFailed,
 		kafkago.SASLAuthenticationFailed, kafkago.UnsupportedSASLMechanism, kafkago.IllegalSASLState:
 		return target == ErrUnauthorized
 	case kafkago.UnsupportedVersion, kafkago.UnsupportedForMessageFormat:
@@ -107,6 +113,8 @@ func classify(err error) verdict {
 	case errors.Is(err, errNoSuchBroker):
 		// The metadata names a broker that the transport has not met yet, or no longer knows.
 		return verdictReroute
+	case errors.Is(err, ErrFenced):
+		return verdictFenced // found out here, without asking
 	case errors.Is(err, ErrUnknownTopic), errors.Is(err, ErrUnsupported), errors.Is(err, ErrUnauthorized):
 		return verdictFatal
 	default:
@@ -139,7 +147,8 @@ func classifyUnsent(err error) verdict {
 func (c Code) verdict() verdict {
 	switch kafkago.Error(c) {
 	case kafkago.GroupLoadInProgress, // the coordinator is reading its log
-		kafkago.ConcurrentTransactions,  // the last transaction is still being completed
+		kafkago.ConcurrentTransactions,  // the markers of the last transaction are still being written
+		operationNotAttempted,           // another partition of the request was refused: its code decides
 		kafkago.UnstableOffsetCommit,    // an open transaction holds offsets; a lasting one is an alarm
 		kafkago.NotEnoughReplicas,       // refused before the append
 		kafkago.OffsetNotAvailable,      // the new leader does not know its high watermark yet
@@ -171,10 +180,23 @@ func (c Code) verdict() verdict {
 		kafkago.UnknownMemberId,
 		kafkago.RebalanceInProgress, // a commit in this state is refused: the generation is over
 		kafkago.FencedInstanceID,
+		// A newer owner of the transactional id; or the broker itself, which ended a
+		// transaction that was open for longer than its time-out. Partition leaders say 47,
+		// the coordinator 90, and both say it for ever.
 		kafkago.InvalidProducerEpoch,
-		kafkago.ProducerFenced,
-		kafkago.TransactionCoordinatorFenced:
+		kafkago.ProducerFenced:
 		return verdictFenced
+
+	case kafkago.OutOfOrderSequenceNumber, kafkago.UnknownProducerId, // see sequenceLost
+		// The broker and we disagree about what is open: it restarted without the transaction,
+		// or lost the end of its log. Nothing under this epoch can be right any more.
+		kafkago.InvalidTransactionState,
+		// The producer id was forgotten, after weeks away. Nobody newer: take the id again.
+		kafkago.InvalidProducerIDMapping, kafkago.TransactionalIDNotFound,
+		// A coordinator was replaced while markers were written: a matter between brokers.
+		kafkago.TransactionCoordinatorFenced,
+		kafkago.InvalidTransactionTimeout: // above the broker's transaction.max.timeout.ms
+		return verdictFatal
 
 	default:
 		// Authorization, versions, sizes, time stamps, configuration: all of them stay.
@@ -195,6 +217,37 @@ func sequenceLost(err error) bool {
 		return true
 	}
 	return false
+}
+
+// graver returns the one of two errors that decides about a request which met both. An
+// open outcome weighs most: whoever may not repeat must know.
+func graver(a, b error) error {
+	switch {
+	case a == nil:
+		return b
+	case b == nil || gravity(a) >= gravity(b):
+		return a
+	default:
+		return b
+	}
+}
+
+func gravity(err error) int {
+	if code, ok := codeOf(err); ok && kafkago.Error(code) == operationNotAttempted {
+		return 0 // says nothing about itself
+	}
+	switch classify(err) {
+	case verdictRetry:
+		return 1
+	case verdictReroute:
+		return 2
+	case verdictFatal:
+		return 3
+	case verdictFenced:
+		return 4
+	default:
+		return 5
+	}
 }
 
 // codeOf finds a broker's code.

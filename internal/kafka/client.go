@@ -165,15 +165,20 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 // defaultPatience bounds a call whose context has no deadline of its own.
 const defaultPatience = 30 * time.Second
 
+// patient gives a context without a deadline that of defaultPatience.
+func patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, defaultPatience)
+}
+
 // persist repeats attempt until it succeeds, meets an error that repeating cannot
 // change, or ctx ends; without a deadline in ctx it gives up after defaultPatience.
 // For requests only whose repetition does no harm.
 func (c *Client) persist(ctx context.Context, what string, attempt func(context.Context) error) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, defaultPatience)
-		defer cancel()
-	}
+	ctx, cancel := patient(ctx)
+	defer cancel()
 	var pause backoff
 	var last error // says more than the deadline that cuts the next attempt short
 	for {
@@ -194,13 +199,20 @@ func (c *Client) persist(ctx context.Context, what string, attempt func(context.
 	}
 }
 
-// backoff waits longer each time: 10 ms, doubling to 1 s, each with a quarter of
+// backoff waits longer each time: 10 ms, or first, doubling to 1 s, each with a quarter of
 // jitter. It begins low since a pooled connection fails once after a broker's restart.
-type backoff struct{ last time.Duration }
+type backoff struct {
+	first time.Duration // zero = 10 ms
+	last  time.Duration
+}
 
 // step returns the next pause.
 func (b *backoff) step() time.Duration {
-	b.last = min(max(10*time.Millisecond, 2*b.last), time.Second)
+	first := b.first
+	if first == 0 {
+		first = 10 * time.Millisecond
+	}
+	b.last = min(max(first, 2*b.last), time.Second)
 	return b.last - time.Duration(rand.Int64N(int64(b.last)/4+1))
 }
 

@@ -317,18 +317,13 @@ func TestEverything_SurvivesBrokerRestarts(t *testing.T) {
 		left += n - next[fmt.Sprintf("writer-%d", g)]
 	}
 	read(left)
-	// The member is there still, or again: it can commit.
+	// The member is there still, or again: it can commit in the generation that another one makes.
+	startMember(t, c, quickGroup("consent.events"), nil)
 	eventually(t, "a claim that can commit", func() bool {
-		for {
-			select {
-			case claim := <-member.claims:
-				if claim.Commit(ctx, map[Partition]Commit{claim.Partitions()[0]: {Next: 1}}) == nil {
-					return true
-				}
-				continue
-			default:
-			}
-			startMember(t, c, quickGroup("consent.events"), nil).stop() // makes a new generation
+		select {
+		case claim := <-member.claims:
+			return claim.Commit(ctx, map[Partition]Commit{claim.Partitions()[0]: {Next: 1}}) == nil
+		default:
 			return false
 		}
 	})
@@ -401,6 +396,16 @@ func TestClassify_JudgesCodesByWhatTheyMeanForAWriter(t *testing.T) {
 		{Code(kafkago.IllegalGeneration), verdictFenced},
 		{Code(kafkago.UnknownMemberId), verdictFenced},
 		{Code(kafkago.ProducerFenced), verdictFenced},
+		{Code(kafkago.InvalidProducerEpoch), verdictFenced},
+		{ErrFenced, verdictFenced},
+		{Code(kafkago.ConcurrentTransactions), verdictRetry},
+		{Code(operationNotAttempted), verdictRetry},
+		{Code(kafkago.InvalidTransactionState), verdictFatal},
+		{Code(kafkago.InvalidProducerIDMapping), verdictFatal},
+		{Code(kafkago.InvalidTransactionTimeout), verdictFatal},
+		{Code(kafkago.TransactionCoordinatorFenced), verdictFatal},
+		{Code(kafkago.TransactionalIDAuthorizationFailed), verdictFatal},
+		{Code(kafkago.TransactionalIDNotFound), verdictFatal},
 		{Code(kafkago.TopicAuthorizationFailed), verdictFatal},
 		{Code(kafkago.UnsupportedVersion), verdictFatal},
 		{fmt.Errorf("wrapped: %w", Code(kafkago.IllegalGeneration)), verdictFenced},
@@ -423,6 +428,24 @@ func TestClassify_JudgesCodesByWhatTheyMeanForAWriter(t *testing.T) {
 	} {
 		if !errors.Is(Code(code), want) {
 			t.Errorf("%v is not %v", Code(code), want)
+		}
+	}
+	if text := Code(operationNotAttempted).Error(); text != "broker answers 55 (operation not attempted)" {
+		t.Error(text)
+	}
+}
+
+// An open outcome must reach who asks; a code that only points at others must not hide them.
+func TestGraver_PicksTheErrorThatDecides(t *testing.T) {
+	order := []error{
+		nil, Code(operationNotAttempted), Code(kafkago.ConcurrentTransactions), Code(kafkago.UnknownTopicOrPartition),
+		Code(kafkago.TopicAuthorizationFailed), Code(kafkago.ProducerFenced), Code(kafkago.RequestTimedOut),
+	}
+	for i, a := range order {
+		for j, b := range order {
+			if got := graver(a, b); got != order[max(i, j)] { //nolint:errorlint // the same one
+				t.Errorf("of %v and %v: %v", a, b, got)
+			}
 		}
 	}
 }

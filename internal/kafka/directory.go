@@ -18,12 +18,30 @@ const unknownTopicPatience = 2 * time.Second
 // wrong; then it is forgotten, and the next user looks again.
 type directory struct {
 	mu           sync.Mutex
-	leaders      map[string][]int32 // topic → leader per partition, -1 = none now
-	coordinators map[string]int32   // group → broker
+	leaders      map[string][]int32    // topic → leader per partition, -1 = none now
+	coordinators map[coordinated]int32 // → broker
+}
+
+// coordinated is what some broker is the coordinator of: a group, or a transactional
+// id. The coordinators of the two have nothing to do with each other.
+type coordinated struct {
+	kind int8 // as in FindCoordinator
+	name string
+}
+
+func groupNamed(name string) coordinated   { return coordinated{kind: 0, name: name} }
+func transactionsOf(id string) coordinated { return coordinated{kind: 1, name: id} }
+
+// String returns kind and name: "group processor".
+func (c coordinated) String() string {
+	if c.kind == 1 {
+		return "transactional id " + c.name
+	}
+	return "group " + c.name
 }
 
 func newDirectory() directory {
-	return directory{leaders: make(map[string][]int32), coordinators: make(map[string]int32)}
+	return directory{leaders: make(map[string][]int32), coordinators: make(map[coordinated]int32)}
 }
 
 func (d *directory) forgetTopic(topic string) {
@@ -32,10 +50,10 @@ func (d *directory) forgetTopic(topic string) {
 	delete(d.leaders, topic)
 }
 
-func (d *directory) forgetCoordinator(group string) {
+func (d *directory) forgetCoordinator(of coordinated) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.coordinators, group)
+	delete(d.coordinators, of)
 }
 
 // Ping asks a broker for the versions it speaks, and returns an ErrUnsupported that
@@ -83,34 +101,46 @@ func (c *Client) leaders(ctx context.Context, topic string) ([]int32, error) {
 	if ok {
 		return leaders, nil
 	}
-	missingSince := time.Now()
-	err := c.persist(ctx, "look up topic "+topic, func(ctx context.Context) error {
-		found, err := c.topics(ctx, topic)
-		if err != nil {
-			return err
-		}
-		switch t := found[topic]; {
-		case Code(t.code).Is(ErrUnknownTopic) && time.Since(missingSince) > unknownTopicPatience:
-			return ErrUnknownTopic // no longer a matter of waiting
-		case t.code != 0:
-			return Code(t.code)
-		default:
-			leaders = t.leaders
-			return nil
-		}
-	})
+	found, err := c.awaitTopic(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
 	c.directory.mu.Lock()
-	c.directory.leaders[topic] = leaders
+	c.directory.leaders[topic] = found.leaders
 	c.directory.mu.Unlock()
-	return leaders, nil
+	return found.leaders, nil
+}
+
+// TopicID returns the id that the broker gave a topic when it was made: a topic of the
+// same name that is made anew has another. Zero where the broker has no such ids.
+// ErrUnknownTopic when the topic is missing for longer than 2 s.
+func (c *Client) TopicID(ctx context.Context, topic string) ([16]byte, error) {
+	found, err := c.awaitTopic(ctx, topic)
+	return found.id, err
+}
+
+// awaitTopic asks about a topic until a broker knows it, or unknownTopicPatience is over.
+func (c *Client) awaitTopic(ctx context.Context, topic string) (foundTopic, error) {
+	var found foundTopic
+	missingSince := time.Now()
+	err := c.persist(ctx, "look up topic "+topic, func(ctx context.Context) error {
+		topics, err := c.topics(ctx, topic)
+		if err != nil {
+			return err
+		}
+		found = topics[topic]
+		if Code(found.code).Is(ErrUnknownTopic) && time.Since(missingSince) > unknownTopicPatience {
+			return ErrUnknownTopic // no longer a matter of waiting
+		}
+		return codeError(found.code)
+	})
+	return found, err
 }
 
 // foundTopic is what a broker says about one topic.
 type foundTopic struct {
 	code    int16
+	id      [16]byte
 	leaders []int32
 }
 
@@ -140,7 +170,7 @@ func (c *Client) topics(ctx context.Context, names ...string) (map[string]foundT
 				leaders[p.Partition] = p.Leader
 			}
 		}
-		found[*t.Topic] = foundTopic{code: t.ErrorCode, leaders: leaders}
+		found[*t.Topic] = foundTopic{code: t.ErrorCode, id: t.TopicID, leaders: leaders}
 	}
 	return found, nil
 }
@@ -168,53 +198,53 @@ func (d *directory) learn(topic string, err error) {
 	}
 }
 
-// coordinator returns the broker that coordinates a group.
-func (c *Client) coordinator(ctx context.Context, group string) (int32, error) {
+// coordinator returns the broker that coordinates a group or a transactional id.
+func (c *Client) coordinator(ctx context.Context, of coordinated) (int32, error) {
 	c.directory.mu.Lock()
-	node, ok := c.directory.coordinators[group]
+	node, ok := c.directory.coordinators[of]
 	c.directory.mu.Unlock()
 	if ok {
 		return node, nil
 	}
 	req := kmsg.NewPtrFindCoordinatorRequest()
-	req.CoordinatorKey = group
+	req.CoordinatorType, req.CoordinatorKey = of.kind, of.name
 	resp := kmsg.NewPtrFindCoordinatorResponse()
 	if err := c.send(ctx, anyBroker, 0, req, resp); err != nil {
 		return 0, &unsentError{err} // what was to be sent to the coordinator, that is
 	}
 	if err := codeError(resp.ErrorCode); err != nil {
 		if classify(err) == verdictFatal {
-			return 0, fmt.Errorf("find coordinator of group %s: %w", group, err)
+			return 0, fmt.Errorf("find coordinator of %s: %w", of, err)
 		}
-		return 0, &unsentError{fmt.Errorf("find coordinator of group %s: %w", group, err)}
+		return 0, &unsentError{fmt.Errorf("find coordinator of %s: %w", of, err)}
 	}
 	c.directory.mu.Lock()
-	c.directory.coordinators[group] = resp.NodeID
+	c.directory.coordinators[of] = resp.NodeID
 	c.directory.mu.Unlock()
 	return resp.NodeID, nil
 }
 
-// sendToCoordinator is send to the coordinator of a group. The caller looks at the
-// answer's code and passes it to forgetCoordinator where it says that another one is right.
-func (c *Client) sendToCoordinator(ctx context.Context, group string, wait time.Duration, req kmsg.Request, resp kmsg.Response) error {
-	node, err := c.coordinator(ctx, group)
+// sendToCoordinator is send to the coordinator of a group or a transactional id. The caller
+// passes the answer's codes to coordinatorCode.
+func (c *Client) sendToCoordinator(ctx context.Context, of coordinated, wait time.Duration, req kmsg.Request, resp kmsg.Response) error {
+	node, err := c.coordinator(ctx, of)
 	if err != nil {
 		return err
 	}
 	if err := c.send(ctx, node, wait, req, resp); err != nil {
-		c.directory.forgetCoordinator(group)
+		c.directory.forgetCoordinator(of)
 		return err
 	}
 	return nil
 }
 
-// groupCode turns the code of a coordinator's answer into an error, and forgets a
+// coordinatorCode turns the code of a coordinator's answer into an error, and forgets a
 // coordinator that says that it is not the one.
-func (c *Client) groupCode(group string, code int16) error {
+func (c *Client) coordinatorCode(of coordinated, code int16) error {
 	err := codeError(code)
 	if err != nil {
 		if v := classify(err); v == verdictReroute || v == verdictIndefinite {
-			c.directory.forgetCoordinator(group)
+			c.directory.forgetCoordinator(of)
 		}
 	}
 	return err

@@ -1,6 +1,7 @@
 // Package kafka is all machinery on Kafka, and the only importer of kafka-go: a [Client]
-// to a cluster, an idempotent [Producer], a [Fetcher] that hands out committed records
-// only, group membership by whole stripes ([Client.RunGroup]), and the making of topics.
+// to a cluster, an idempotent [Producer], a [Transactor] that owns a transactional id, a
+// [Fetcher] that hands out committed records only, group membership by whole stripes
+// ([Client.RunGroup]), and the making of topics.
 //
 // # Who is right about what
 //
@@ -43,7 +44,32 @@
 //
 // A paused process does not know that it lost its stripes: its commits are refused, and
 // [Claim.HeartbeatAge] tells those who answer queries. What it writes by a Producer is
-// not refused. Transactions would do that; a batch carries their flag already.
+// not refused; what it writes by a Transactor is.
+//
+// # A transaction
+//
+// The transactional id is the lock. [Client.OpenTransactor] takes it: the broker aborts what
+// the former owner left open, and refuses whatever that one still sends. Generation
+// and member id, checked with the offsets, are a second lock, and a weaker one: a group that
+// prepares a rebalance still takes the old generation.
+//
+//	InitProducerID   the id is ours, under a new epoch  crash: the next owner does the same
+//	AddPartitions    a transaction is open              crash, from here to EndTxn: the next owner, or
+//	AddOffsets       over the offsets too               the time-out, aborts it; nothing of it is seen
+//	Produce          records are in the log, unseen
+//	TxnOffsetCommit  offsets are in the log, unseen
+//	EndTxn           all is seen, or nothing            crash before the answer: either; who opens the
+//	                                                    id next finds it settled
+//
+// A lost answer is settled by a repeat: a batch is told from its copy by its sequence, an end
+// with the same verdict is answered in the same way. But a copy that is still on its way counts
+// for whatever is open when it arrives, since an epoch lasts over many transactions: an
+// old end would end the next transaction half-way, old offsets would replace newer ones. So
+// the transaction is finished, and the next one takes a new Transactor.
+//
+// A lone broker that is killed can keep a part of a transaction only: offsets without
+// records, or the other way round. This package takes a broker at its word; who folds
+// looks again.
 //
 // # Reading
 //
@@ -54,6 +80,7 @@
 // # Goroutines
 //
 //	lane.run       one per partition with something to write; ends when its queue is empty; Producer.Close waits
+//	produce        one per broker that a Write has batches for, where there are several; Write waits
 //	poll           one per broker that a Fetcher waits for; ends with its answer; Fetcher.Close waits
 //	member.beat    heartbeats of one generation, from the join until all work has returned; serve waits
 //	work           one per claimed stripe and generation; serve waits, however long

@@ -27,7 +27,7 @@ func quickGroup(topics ...string) GroupOptions {
 
 // groupMember runs RunGroup and reports the claims it is given.
 type groupMember struct {
-	t      *testing.T
+	t      testing.TB
 	cancel context.CancelFunc
 	claims chan *Claim // as work begins
 	ended  chan *Claim // as work returns
@@ -35,7 +35,7 @@ type groupMember struct {
 }
 
 // startMember runs a member. during runs in each work, before it waits for the generation's end.
-func startMember(t *testing.T, c *Client, options GroupOptions, during func(context.Context, *Claim) error) *groupMember {
+func startMember(t testing.TB, c *Client, options GroupOptions, during func(context.Context, *Claim) error) *groupMember {
 	t.Helper()
 	ctx, cancel := context.WithCancel(testContext(t))
 	m := &groupMember{t: t, cancel: cancel, claims: make(chan *Claim, 1000), ended: make(chan *Claim, 1000), result: make(chan error, 1)}

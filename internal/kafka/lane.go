@@ -2,13 +2,9 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
-
-	kafkago "github.com/segmentio/kafka-go"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/assent-dev/assent/internal/kafka/recordbatch"
 )
@@ -260,12 +256,9 @@ func (l *lane) attempt(ctx context.Context) (LastOffset, error) {
 		return 0, err
 	}
 	l.buf = l.writer.Finish(recordbatch.Sender{ID: l.sender.id, Epoch: l.sender.epoch, Sequence: l.sequence})
-	answer, err := c.produce(ctx, leader, nil, l.partition, l.buf)
-	if err != nil {
-		c.directory.learn(l.partition.Topic, err)
-		return 0, err
-	}
-	return answer, nil
+	one := parcel{partition: l.partition, batch: l.buf}
+	c.produce(ctx, leader, nil, []*parcel{&one})
+	return one.base, one.err
 }
 
 // adoptSender takes over the producer's current id, with sequences from 0 if it is a new
@@ -279,36 +272,4 @@ func (l *lane) adoptSender(ctx context.Context) error {
 		l.sender, l.sequence = sender, 0
 	}
 	return nil
-}
-
-// produce sends one batch to a leader, acknowledged by all in-sync replicas.
-// transaction is nil for a batch that is part of none.
-func (c *Client) produce(ctx context.Context, leader int32, transaction *string, partition Partition, batch []byte) (LastOffset, error) {
-	rp := kmsg.NewProduceRequestTopicPartition()
-	rp.Partition, rp.Records = partition.Index, batch
-	rt := kmsg.NewProduceRequestTopic()
-	rt.Topic, rt.Partitions = partition.Topic, []kmsg.ProduceRequestTopicPartition{rp}
-	req := kmsg.NewPtrProduceRequest()
-	req.TransactionID = transaction
-	req.Acks = -1
-	req.TimeoutMillis = int32(c.config.RequestTimeout.Milliseconds())
-	req.Topics = []kmsg.ProduceRequestTopic{rt}
-
-	resp := kmsg.NewPtrProduceResponse()
-	// A little longer than the broker waits for its replicas, so that its own answer comes first.
-	if err := c.send(ctx, leader, time.Second, req, resp); err != nil {
-		return 0, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, errors.New("answer without the partition")
-	}
-	answer := &resp.Topics[0].Partitions[0]
-	if kafkago.Error(answer.ErrorCode) == kafkago.DuplicateSequenceNumber {
-		// Stored long ago, at an offset that the broker no longer remembers.
-		return 0, fmt.Errorf("%w: %w", ErrIndefinite, Code(answer.ErrorCode))
-	}
-	if answer.ErrorCode != 0 {
-		return 0, fmt.Errorf("%w%s", Code(answer.ErrorCode), remark(answer.ErrorMessage))
-	}
-	return LastOffset(answer.BaseOffset), nil
 }

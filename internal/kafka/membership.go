@@ -33,10 +33,10 @@ func (m *member) join(ctx context.Context) ([]Partition, error) {
 	}
 	began := time.Now()
 	synced := kmsg.NewPtrSyncGroupResponse()
-	if err := m.client.sendToCoordinator(ctx, m.options.Group, m.options.RebalanceTimeout, sync, synced); err != nil {
+	if err := m.client.sendToCoordinator(ctx, groupNamed(m.options.Group), m.options.RebalanceTimeout, sync, synced); err != nil {
 		return nil, err
 	}
-	if err := m.client.groupCode(m.options.Group, synced.ErrorCode); err != nil {
+	if err := m.client.coordinatorCode(groupNamed(m.options.Group), synced.ErrorCode); err != nil {
 		if isRebalance(err) {
 			return nil, errRebalance // somebody came meanwhile
 		}
@@ -65,7 +65,7 @@ func (m *member) joinGroup(ctx context.Context) (*kmsg.JoinGroupResponse, error)
 		req.ProtocolType = "consumer"
 		req.Protocols = []kmsg.JoinGroupRequestProtocol{protocol}
 		resp := kmsg.NewPtrJoinGroupResponse()
-		if err := m.client.sendToCoordinator(ctx, m.options.Group, m.options.RebalanceTimeout, req, resp); err != nil {
+		if err := m.client.sendToCoordinator(ctx, groupNamed(m.options.Group), m.options.RebalanceTimeout, req, resp); err != nil {
 			return nil, err
 		}
 		if kafkago.Error(resp.ErrorCode) == kafkago.MemberIDRequired && m.memberID == "" {
@@ -73,7 +73,7 @@ func (m *member) joinGroup(ctx context.Context) (*kmsg.JoinGroupResponse, error)
 			m.memberID = resp.MemberID
 			continue
 		}
-		if err := m.client.groupCode(m.options.Group, resp.ErrorCode); err != nil {
+		if err := m.client.coordinatorCode(groupNamed(m.options.Group), resp.ErrorCode); err != nil {
 			return nil, fmt.Errorf("join group: %w", err)
 		}
 		m.memberID = resp.MemberID
@@ -151,10 +151,10 @@ func (m *member) sendHeartbeat(ctx context.Context, patience time.Duration) erro
 	req.Group, req.Generation, req.MemberID = m.options.Group, m.generation, m.memberID
 	resp := kmsg.NewPtrHeartbeatResponse()
 	began := time.Now()
-	if err := m.client.sendToCoordinator(ctx, m.options.Group, 0, req, resp); err != nil {
+	if err := m.client.sendToCoordinator(ctx, groupNamed(m.options.Group), 0, req, resp); err != nil {
 		return err
 	}
-	err := m.client.groupCode(m.options.Group, resp.ErrorCode)
+	err := m.client.coordinatorCode(groupNamed(m.options.Group), resp.ErrorCode)
 	if err == nil || isRebalance(err) {
 		m.pulse.beat(began)
 	}
@@ -179,10 +179,10 @@ func (m *member) leave(ctx context.Context) {
 		req := kmsg.NewPtrLeaveGroupRequest()
 		req.Group, req.Members = m.options.Group, []kmsg.LeaveGroupRequestMember{one}
 		resp := kmsg.NewPtrLeaveGroupResponse()
-		if err := m.client.sendToCoordinator(ctx, m.options.Group, 0, req, resp); err != nil {
+		if err := m.client.sendToCoordinator(ctx, groupNamed(m.options.Group), 0, req, resp); err != nil {
 			return err
 		}
-		return m.client.groupCode(m.options.Group, resp.ErrorCode)
+		return m.client.coordinatorCode(groupNamed(m.options.Group), resp.ErrorCode)
 	})
 	if err != nil && !errors.Is(err, ErrFenced) {
 		m.log.Warn("kafka group could not be left, the others wait for the session to end", "error", err)

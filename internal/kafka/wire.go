@@ -19,13 +19,17 @@ import (
 // kafka-go's types lack what we need: idempotent batches, several partitions in a Fetch,
 // stable offsets, heartbeats that go to the coordinator.
 
-// requestVersions pins each request to one version that Apache Kafka 2.5 to 4.x and the
+// requestVersions pins each request to one version that Apache Kafka 2.8 to 4.x and the
 // embedded broker speak. Ping checks them against what the broker offers.
+//
+// Produce under 12, AddPartitionsToTxn under 4, EndTxn under 5 and TxnOffsetCommit under
+// 5 speak the older protocol of transactions: partitions and groups are added before
+// they are written to, and the epoch stays the same from one transaction to the next.
 var requestVersions = map[int16]int16{
 	kmsg.Produce.Int16():                 8,
 	kmsg.Fetch.Int16():                   11,
 	kmsg.ListOffsets.Int16():             5,
-	kmsg.Metadata.Int16():                8,
+	kmsg.Metadata.Int16():                10, // the first with ids of topics
 	kmsg.OffsetCommit.Int16():            7,
 	kmsg.OffsetFetch.Int16():             7, // the first that can ask for stable offsets
 	kmsg.FindCoordinator.Int16():         2,
@@ -36,6 +40,10 @@ var requestVersions = map[int16]int16{
 	kmsg.ApiVersions.Int16():             0,
 	kmsg.CreateTopics.Int16():            4,
 	kmsg.InitProducerID.Int16():          3,
+	kmsg.AddPartitionsToTxn.Int16():      3,
+	kmsg.AddOffsetsToTxn.Int16():         3,
+	kmsg.EndTxn.Int16():                  3,
+	kmsg.TxnOffsetCommit.Int16():         3, // the first with generation and member id
 	kmsg.DescribeConfigs.Int16():         2,
 	kmsg.IncrementalAlterConfigs.Int16(): 0,
 }

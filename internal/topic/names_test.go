@@ -13,7 +13,7 @@ func TestNames_AreThePromisedOnesBehindThePrefix(t *testing.T) {
 		n := Names{Prefix: prefix}
 		for got, want := range map[string]string{
 			n.Intake(): "consent.intake", n.Events(): "consent.events", n.State(): "consent.state", n.Changes(): "consent.changes",
-			n.Deliveries(): "consent.deliveries", n.DeadLetters(): "consent.deadletters",
+			n.Deliveries(): "consent.deliveries", n.DeadLetters(): "consent.deadletters", n.Owners(): "consent.owners",
 			n.IntakeGroup(): "assent-intake", n.ProcessorGroup(): "assent-processor", n.SinkGroup(): "assent-sink", n.FanoutGroup("shop", "crm"): "assent-fanout.shop.crm",
 		} {
 			if got != prefix+want {

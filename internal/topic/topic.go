@@ -33,11 +33,22 @@ func (n Names) Deliveries() string { return n.Prefix + "consent.deliveries" }
 // DeadLetters holds what could not be processed, with its position and bytes.
 func (n Names) DeadLetters() string { return n.Prefix + "consent.deadletters" }
 
+// Owners says which processor answers for which stripe: compacted, and one
+// partition, so that the last record of a stripe is the newest of all.
+func (n Names) Owners() string { return n.Prefix + "consent.owners" }
+
 // IntakeGroup is the gateway's group on Intake.
 func (n Names) IntakeGroup() string { return n.Prefix + "assent-intake" }
 
 // ProcessorGroup is the processor's group on Events.
 func (n Names) ProcessorGroup() string { return n.Prefix + "assent-processor" }
+
+// TransactionalID is what the owner of a stripe writes under, and what fences the
+// owner before it. The number of stripes is part of it: with another number, a stripe
+// is another set of partitions.
+func (n Names) TransactionalID(stripes, stripe int) string {
+	return n.ProcessorGroup() + "-" + strconv.Itoa(stripes) + "-" + strconv.Itoa(stripe)
+}
 
 // SinkGroup is the sink's group on everything that becomes history.
 func (n Names) SinkGroup() string { return n.Prefix + "assent-sink" }
@@ -50,7 +61,7 @@ func (n Names) FanoutGroup(t consent.Tenant, downstream string) string {
 
 // Layout is how topics are laid out on the broker.
 type Layout struct {
-	Partitions  int // of events, state and changes: always equal
+	Partitions  int // of every topic but owners, which has one; events, state and changes must be equal
 	Replication int
 }
 
@@ -80,6 +91,8 @@ func (n Names) Specs(l Layout) []kafka.TopicSpec {
 		}
 		return kafka.TopicSpec{Name: name, Partitions: l.Partitions, Replication: l.Replication, Config: c}
 	}
+	owners := spec(n.Owners(), compact)
+	owners.Partitions = 1
 	return []kafka.TopicSpec{
 		spec(n.Intake(), week),
 		spec(n.Events(), forever),
@@ -87,6 +100,7 @@ func (n Names) Specs(l Layout) []kafka.TopicSpec {
 		spec(n.Changes(), month),
 		spec(n.Deliveries(), forever),
 		spec(n.DeadLetters(), forever),
+		owners,
 	}
 }
 

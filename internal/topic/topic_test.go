@@ -10,14 +10,18 @@ import (
 func TestSpecs_GiveEveryTopicTheSamePartitionsBrokerTimeAndItsRetention(t *testing.T) {
 	n := Names{Prefix: "x."}
 	kept := map[string]string{
-		n.Intake(): "604800000", n.Events(): "-1", n.State(): "-1", n.Changes(): "2592000000", n.Deliveries(): "-1", n.DeadLetters(): "-1",
+		n.Intake(): "604800000", n.Events(): "-1", n.State(): "-1", n.Changes(): "2592000000", n.Deliveries(): "-1", n.DeadLetters(): "-1", n.Owners(): "-1",
 	}
 	specs := n.Specs(Layout{Partitions: 7, Replication: 3})
 	if len(specs) != len(kept) {
 		t.Fatalf("%d topics, want %d", len(specs), len(kept))
 	}
 	for _, s := range specs {
-		if s.Partitions != 7 || s.Replication != 3 || !strings.HasPrefix(s.Name, "x.consent.") {
+		partitions := 7
+		if s.Name == n.Owners() {
+			partitions = 1 // so that the last record of a key is the newest of all
+		}
+		if s.Partitions != partitions || s.Replication != 3 || !strings.HasPrefix(s.Name, "x.consent.") {
 			t.Errorf("%+v", s)
 		}
 		if s.Config["message.timestamp.type"] != "LogAppendTime" || s.Config["min.insync.replicas"] != "2" {
@@ -26,7 +30,7 @@ func TestSpecs_GiveEveryTopicTheSamePartitionsBrokerTimeAndItsRetention(t *testi
 		if s.Config["retention.ms"] != kept[s.Name] {
 			t.Errorf("%s is kept for %s ms, want %s", s.Name, s.Config["retention.ms"], kept[s.Name])
 		}
-		if compacted := s.Config["cleanup.policy"] == "compact"; compacted != (s.Name == n.State()) {
+		if compacted := s.Config["cleanup.policy"] == "compact"; compacted != (s.Name == n.State() || s.Name == n.Owners()) {
 			t.Errorf("%s: %s", s.Name, s.Config["cleanup.policy"])
 		}
 	}
@@ -67,5 +71,23 @@ func TestNames_KeepInstallationsApart(t *testing.T) {
 	}
 	if a.FanoutGroup("t", "crm") == a.FanoutGroup("u", "crm") {
 		t.Error("downstreams of two tenants share a group")
+	}
+}
+
+func TestTransactionalID_IsOfOneStripeOfOneInstallation(t *testing.T) {
+	if got := (Names{Prefix: "eu."}).TransactionalID(4, 3); got != "eu.assent-processor-4-3" {
+		t.Errorf("%s: brokers' access rights name it", got)
+	}
+	seen := map[string]bool{}
+	for _, prefix := range []string{"", "eu."} {
+		for stripes := range 30 {
+			for stripe := range stripes {
+				id := Names{Prefix: prefix}.TransactionalID(stripes, stripe)
+				if seen[id] {
+					t.Errorf("%s is of two stripes: their owners would fence each other", id)
+				}
+				seen[id] = true
+			}
+		}
 	}
 }

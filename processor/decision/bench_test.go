@@ -20,11 +20,11 @@ func BenchmarkDecide(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		q := query{tenant: "default", subjects: []consent.Subject{"user:1"}, purpose: "news.email", jurisdiction: "DE"}
+		q := []query{{tenant: "default", subjects: []consent.Subject{"user:1"}, purpose: "news.email", jurisdiction: "DE"}}
 		var buf []byte
 		b.ReportAllocs()
 		for b.Loop() {
-			buf = h.decide(buf[:0], &q, false)
+			buf = h.decide(buf[:0], &q[0], h.look(b.Context(), q), false)
 		}
 	})
 	server := httptest.NewServer(s)

@@ -14,18 +14,6 @@ import (
 	"github.com/assent-dev/assent/internal/problem"
 )
 
-// States is what decisions are made from. The processor is one.
-type States interface {
-	// State gives what is folded of a subject, nil when nothing is on record; ok is
-	// false when that cannot be known here and now. The State is never changed.
-	State(t consent.Tenant, s consent.Subject, test bool) (state *consent.State, ok bool)
-	// Owns reports whether what State gave for the subject may still be told.
-	Owns(t consent.Tenant, s consent.Subject) bool
-	// WaitFolded waits until State knows the event at an offset of a partition of
-	// consent.events. Its error is that of ctx.
-	WaitFolded(ctx context.Context, partition int32, offset int64) error
-}
-
 // Config is what a [Handler] works with. States, Catalogue and Subject are required.
 type Config struct {
 	States States
@@ -98,7 +86,9 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) {
 	if faults.write(w) || !h.folded(w, r, after) {
 		return
 	}
-	write(w, func(b []byte) []byte { return append(h.decide(b, &q, gpc(r)), '\n') })
+	queries := []query{q}
+	known := h.look(r.Context(), queries)
+	write(w, func(b []byte) []byte { return append(h.decide(b, &queries[0], known, gpc(r)), '\n') })
 }
 
 // post answers many, in order.
@@ -115,9 +105,8 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 	if faults.write(w) || !h.folded(w, r, after) {
 		return
 	}
-	write(w, func(b []byte) []byte {
-		return h.list(b, queries, gpc(r))
-	})
+	known := h.look(r.Context(), queries)
+	write(w, func(b []byte) []byte { return h.list(b, queries, known, gpc(r)) })
 }
 
 // consents answers for every declared purpose and all on record.
@@ -134,63 +123,100 @@ func (h *Handler) consents(w http.ResponseWriter, r *http.Request) {
 	if faults.write(w) || !h.folded(w, r, after) {
 		return
 	}
-	state, _ := h.config.States.State(q.tenant, q.subjects[0], q.test)
-	purposes := h.config.Catalogue(q.tenant).AllPurposes(state)
+	one := []query{q}
+	known := h.look(r.Context(), one)
+	purposes := h.config.Catalogue(q.tenant).AllPurposes(known[0].State)
 	queries := make([]query, len(purposes))
 	for i, p := range purposes {
-		queries[i] = q
+		queries[i] = one[0]
 		queries[i].purpose = p
 	}
-	write(w, func(b []byte) []byte {
-		return h.list(b, queries, gpc(r))
-	})
+	write(w, func(b []byte) []byte { return h.list(b, queries, known, gpc(r)) })
 }
 
 // gpc reports whether the question came with a Global Privacy Control signal.
 func gpc(r *http.Request) bool { return r.Header.Get("Sec-GPC") == "1" }
 
+// look is step 3, for all queries of a request at once: each subject is looked up once, so
+// that all that is answered about it is of one State. It notes in the queries where in
+// its answer their subjects stand.
+func (h *Handler) look(ctx context.Context, queries []query) []Known {
+	var ids []consent.SubjectID
+	var places map[consent.SubjectID]int
+	if len(queries) > 1 {
+		ids = make([]consent.SubjectID, 0, len(queries))
+		places = make(map[consent.SubjectID]int, len(queries))
+	}
+	for i := range queries {
+		q := &queries[i]
+		q.at = make([]int, len(q.subjects))
+		for j, subject := range q.subjects {
+			id := consent.SubjectID{Tenant: q.tenant, Subject: subject, Test: q.test}
+			place, ok := places[id]
+			if !ok {
+				place = len(ids)
+				ids = append(ids, id)
+				if places != nil {
+					places[id] = place
+				}
+			}
+			q.at[j] = place
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return h.config.States.States(ctx, ids)
+}
+
 // list appends {"decisions":[…]}.
-func (h *Handler) list(b []byte, queries []query, gpc bool) []byte {
+func (h *Handler) list(b []byte, queries []query, known []Known, gpc bool) []byte {
 	b = append(b, `{"decisions":[`...)
 	for i := range queries {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = h.decide(b, &queries[i], gpc)
+		b = h.decide(b, &queries[i], known, gpc)
 	}
 	return append(b, "]}\n"...)
 }
 
-// decide appends the answer to one query: steps 3 to 5.
-func (h *Handler) decide(b []byte, q *query, gpc bool) []byte {
-	d, at := h.decision(q, gpc)
+// decide appends the answer to one query: steps 4 and 5.
+func (h *Handler) decide(b []byte, q *query, known []Known, gpc bool) []byte {
+	d, asOf := h.decision(q, known, gpc)
 	h.metrics.count(&d)
-	return appendDecision(b, q.subjects, &d, at)
+	return appendDecision(b, q.subjects, &d, asOf)
 }
 
-// decision gives the decision, and the instant for which it holds.
-func (h *Handler) decision(q *query, gpc bool) (consent.Decision, consent.Instant) {
-	at := consent.InstantOf(h.config.Now())
-	states := make([]*consent.State, len(q.subjects))
-	for i, subject := range q.subjects {
-		s, ok := h.config.States.State(q.tenant, subject, q.test)
-		if !ok {
-			return consent.Unavailable(q.purpose), at
+// decision gives the decision, and when what it was made of was read.
+func (h *Handler) decision(q *query, known []Known, gpc bool) (consent.Decision, consent.Instant) {
+	now := consent.InstantOf(h.config.Now())
+	at := now
+	states := make([]*consent.State, len(q.at))
+	for i, place := range q.at {
+		k := &known[place]
+		if !k.OK {
+			return consent.Unavailable(q.purpose), now
 		}
+		s := k.State
 		if s == nil { // with its name: whether it is a device may count
-			s = &consent.State{Tenant: q.tenant, Subject: subject, Test: q.test}
+			s = &consent.State{Tenant: q.tenant, Subject: q.subjects[i], Test: q.test}
 		}
 		states[i] = s
 		at = max(at, s.Whole.Clock)
 	}
+	asOf := at
+	for i, place := range q.at {
+		asOf = min(asOf, max(consent.InstantOf(known[place].AsOf), states[i].Whole.Clock))
+	}
 	d := consent.DecideTogether(states, h.config.Catalogue(q.tenant),
 		consent.Query{Purpose: q.purpose, Jurisdiction: q.jurisdiction, At: at, GPC: gpc})
-	for _, subject := range q.subjects {
-		if !h.config.States.Owns(q.tenant, subject) {
-			return consent.Unavailable(q.purpose), at
+	for _, place := range q.at {
+		if !known[place].Valid() {
+			return consent.Unavailable(q.purpose), now
 		}
 	}
-	return d, at
+	return d, asOf
 }
 
 // folded is step 2. It answers itself, and gives false, when the time is up.
@@ -200,12 +226,10 @@ func (h *Handler) folded(w http.ResponseWriter, r *http.Request, after waiting) 
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), after.wait)
 	defer cancel()
-	for _, t := range after.tokens {
-		if h.config.States.WaitFolded(ctx, t.partition, t.offset) != nil {
-			h.metrics.notFolded.Inc()
-			problem.Unavailable("not_folded", "what at_least names is not folded yet: ask again, or with a longer wait", time.Second).Write(w)
-			return false
-		}
+	if h.config.States.WaitFolded(ctx, after.tokens) != nil {
+		h.metrics.notFolded.Inc()
+		problem.Unavailable("not_folded", "what at_least names is not folded yet: ask again, or with a longer wait", time.Second).Write(w)
+		return false
 	}
 	return true
 }

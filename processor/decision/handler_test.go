@@ -33,22 +33,35 @@ type memory struct {
 	folded  map[int32]int64          // largest offset
 	changed chan struct{}
 	panics  bool
+	now     time.Time                     // when states are read,
+	read    map[consent.Subject]time.Time // but for these
+	asked   []int                         // the sizes of the look-ups
 }
 
-func (m *memory) State(_ consent.Tenant, s consent.Subject, test bool) (*consent.State, bool) {
-	if m.panics {
-		panic("about " + string(s))
+func (m *memory) States(_ context.Context, ids []consent.SubjectID) []Known {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, len(ids))
+	known := make([]Known, len(ids))
+	for i, id := range ids {
+		if m.panics {
+			panic("about " + string(id.Subject))
+		}
+		if m.away[id.Subject] {
+			continue
+		}
+		known[i].OK = true
+		known[i].AsOf = m.read[id.Subject]
+		known[i].Valid = func() bool { return !m.loses[id.Subject] }
+		if state := m.states[id.Subject]; state != nil && state.Test == id.Test {
+			known[i].State = state
+		}
+		if known[i].AsOf.IsZero() {
+			known[i].AsOf = m.now
+		}
 	}
-	if m.away[s] {
-		return nil, false
-	}
-	if state := m.states[s]; state != nil && state.Test == test {
-		return state, true
-	}
-	return nil, true
+	return known
 }
-
-func (m *memory) Owns(_ consent.Tenant, s consent.Subject) bool { return !m.away[s] && !m.loses[s] }
 
 func (m *memory) fold(partition int32, offset int64) {
 	m.mu.Lock()
@@ -58,21 +71,24 @@ func (m *memory) fold(partition int32, offset int64) {
 	m.changed = make(chan struct{})
 }
 
-func (m *memory) WaitFolded(ctx context.Context, partition int32, offset int64) error {
-	for {
-		m.mu.Lock()
-		last, ok := m.folded[partition]
-		changed := m.changed
-		m.mu.Unlock()
-		if ok && last >= offset {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
+func (m *memory) WaitFolded(ctx context.Context, after []Position) error {
+	for _, p := range after {
+		for {
+			m.mu.Lock()
+			last, ok := m.folded[p.Partition]
+			changed := m.changed
+			m.mu.Unlock()
+			if ok && last >= p.Offset {
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
+	return nil
 }
 
 var (
@@ -111,7 +127,6 @@ func stateOf(events ...*consent.Event) *consent.State {
 type service struct {
 	*memory
 	http.Handler
-	now      time.Time
 	log      bytes.Buffer
 	registry *prometheus.Registry
 }
@@ -120,12 +135,12 @@ func newService(t testing.TB, states ...*consent.State) *service {
 	t.Helper()
 	m := &memory{
 		states: map[consent.Subject]*consent.State{}, away: map[consent.Subject]bool{}, loses: map[consent.Subject]bool{},
-		folded: map[int32]int64{}, changed: make(chan struct{}),
+		folded: map[int32]int64{}, changed: make(chan struct{}), now: begin.Time().Add(time.Hour), read: map[consent.Subject]time.Time{},
 	}
 	for _, s := range states {
 		m.states[s.Subject] = s
 	}
-	s := &service{memory: m, now: begin.Time().Add(time.Hour), registry: prometheus.NewRegistry()}
+	s := &service{memory: m, registry: prometheus.NewRegistry()}
 	c := catalogue()
 	h, err := New(Config{
 		States: m,
@@ -301,6 +316,40 @@ func TestDecisions_WhatCannotBeKnownIsDenied(t *testing.T) {
 	_, body, _ = s.ask(t, "GET", "/v1/subjects/user:1/consents", "")
 	if strings.Count(body, `"reason":"unavailable"`) != 5 || strings.Contains(body, `"allowed":true`) {
 		t.Errorf("consents: %s", body)
+	}
+}
+
+func TestDecisions_AsOfIsWhenTheOldestStateWasRead(t *testing.T) {
+	s := newService(t, stateOf(say(id1, "user:1", consent.Grant, "news.email", begin)))
+	s.read["user:1"] = s.now.Add(-300 * time.Millisecond)
+	s.read["user:2"] = s.now.Add(-700 * time.Millisecond)
+	s.read["user:3"] = s.now.Add(time.Hour) // its owner's clock is ahead of ours
+	for subjects, want := range map[string]string{
+		"subject=user:1":                "2026-03-01T09:59:59.700Z",
+		"subject=user:1&subject=user:2": "2026-03-01T09:59:59.300Z",
+		"subject=user:3":                "2026-03-01T10:00:00.000Z",
+		"subject=user:4":                "2026-03-01T10:00:00.000Z",
+	} {
+		if _, body, _ := s.ask(t, "GET", "/v1/decisions?purpose=news.email&"+subjects, ""); fields(t, body, "as_of") != want {
+			t.Errorf("%s: %s, want as_of %s", subjects, body, want)
+		}
+	}
+	// A State that knows an event is at least as new as that event.
+	s.now = begin.Time().Add(-time.Hour)
+	s.read["user:1"] = s.now
+	if _, body, _ := s.ask(t, "GET", "/v1/decisions?purpose=news.email&subject=user:1", ""); fields(t, body, "as_of") != "2026-03-01T09:00:00.000Z" {
+		t.Errorf("clock set back: %s", body)
+	}
+}
+
+func TestDecisions_ARequestLooksUpEachSubjectOnce(t *testing.T) {
+	s := newService(t)
+	s.ask(t, "POST", "/v1/decisions", `{"queries":[{"subject":"user:1","purpose":"news"},{"subjects":["user:2","user:1"],"purpose":"news"},{"subject":"user:1","purpose":"ads"},{"subject":"user:1","purpose":"ads","test":true}]}`)
+	s.ask(t, "GET", "/v1/subjects/user:1/consents", "")
+	s.ask(t, "GET", "/v1/decisions?subject=user:1&subject=user:2&purpose=ads", "")
+	s.ask(t, "POST", "/v1/decisions", `{"queries":[]}`)
+	if want := []int{3, 1, 2}; !reflect.DeepEqual(s.asked, want) {
+		t.Errorf("looked up %v, want %v", s.asked, want)
 	}
 }
 

@@ -34,6 +34,7 @@ type query struct {
 	purpose      consent.Purpose
 	jurisdiction consent.Jurisdiction
 	test         bool
+	at           []int // where the subjects stand in what is known; see Handler.look
 }
 
 // faults collects what is wrong with a request.
@@ -243,13 +244,8 @@ func (h *Handler) check(w *queryWire, at string, f *faults) query {
 
 // waiting is what has to be folded before the answer.
 type waiting struct {
-	tokens []position
+	tokens []Position
 	wait   time.Duration
-}
-
-type position struct {
-	partition int32
-	offset    int64
 }
 
 // parseWait reads at_least and wait from the URL.
@@ -270,7 +266,7 @@ func (a *waiting) add(tokens []string, wait string, f *faults) {
 			f.malformed("at_least", err.Error())
 			continue
 		}
-		a.tokens = append(a.tokens, position{partition, offset})
+		a.tokens = append(a.tokens, Position{Partition: partition, Offset: offset})
 	}
 	if wait == "" {
 		return

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/registry"
 	"github.com/assent-dev/assent/internal/topic"
@@ -25,7 +27,7 @@ import (
 	"github.com/assent-dev/assent/schemas"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(brokertest.Main(m.Run, os.Getenv)) }
 
 const (
 	patience   = 20 * time.Second
@@ -36,7 +38,7 @@ const (
 type world struct {
 	testing.TB
 	ctx      context.Context
-	cluster  *kfake.Cluster
+	cluster  *brokertest.Cluster
 	client   *kafka.Client
 	producer *kafka.Producer
 	names    topic.Names
@@ -46,16 +48,12 @@ type world struct {
 
 func newWorld(t testing.TB, partitions int) *world {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cluster := brokertest.Start(t, brokertest.Options{InProcess: func() []string { return startBroker(t) }})
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	t.Cleanup(cluster.Close)
-	w := &world{TB: t, ctx: ctx, cluster: cluster, versions: map[string]int64{}}
+	w := &world{TB: t, ctx: ctx, cluster: cluster, names: topic.Names{Prefix: cluster.Prefix()}, versions: map[string]int64{}}
 	w.client = w.connect()
-	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: 1}), false); err != nil {
+	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: cluster.Replication()}), false); err != nil {
 		t.Fatal(err)
 	}
 	w.producer = w.client.NewProducer(kafka.ProducerOptions{})
@@ -63,9 +61,19 @@ func newWorld(t testing.TB, partitions int) *world {
 	return w
 }
 
+func startBroker(t testing.TB) []string {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster.ListenAddrs()
+}
+
 func (w *world) connect() *kafka.Client {
 	w.Helper()
-	c, err := kafka.New(kafka.Config{Brokers: w.cluster.ListenAddrs()})
+	c, err := kafka.New(kafka.Config{Brokers: w.cluster.Addrs()})
 	if err != nil {
 		w.Fatal(err)
 	}

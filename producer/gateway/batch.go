@@ -33,6 +33,7 @@ type batch struct {
 	ctx            context.Context
 	key, trace     string
 	protectiveOnly bool // read beyond the budget
+	gpc            bool // the request came with a Global Privacy Control signal
 
 	chunk      []*entry
 	chunkBytes int
@@ -69,7 +70,7 @@ func (g *Gateway) postMany(w http.ResponseWriter, r *http.Request, body io.Reade
 		problem.BadRequest("the array does not parse as JSON; nothing was recorded").Write(w)
 		return
 	}
-	b := &batch{g: g, w: w, ctx: r.Context(), key: key, trace: traceparent(r.Header.Get(traceparentKey)), protectiveOnly: protectiveOnly}
+	b := &batch{g: g, w: w, ctx: r.Context(), key: key, trace: traceparent(r.Header.Get(traceparentKey)), protectiveOnly: protectiveOnly, gpc: gpc(r)}
 	if array {
 		eachElement(raw, b.add)
 	} else {
@@ -93,7 +94,9 @@ func (b *batch) add(raw []byte) {
 	if b.ended {
 		return
 	}
-	b.chunk = append(b.chunk, b.g.parse(raw, keyPart(b.key, strconv.Itoa(b.index))))
+	e := b.g.parse(raw, keyPart(b.key, strconv.Itoa(b.index)))
+	e.claims.GPC = b.gpc
+	b.chunk = append(b.chunk, e)
 	b.chunkBytes += len(raw)
 	b.index++
 	if len(b.chunk) == chunkEvents || b.chunkBytes >= chunkBytes {

@@ -32,7 +32,7 @@ func TestBatch_EachLineIsAnsweredInOrder(t *testing.T) {
 		{grantJSON("evidence", `{}`), 422.0, "affirmative:evidence.method"},
 		{large, 413.0, ""},
 		{`[]`, 400.0, ""},
-		{withdrawalJSON("action", `"erase"`), 422.0, "not_yet:action"},
+		{withdrawalJSON("action", `"expire"`), 422.0, "malformed:action"},
 		{withdrawalJSON("action", `"refuse"`), "recorded", ""},
 	}
 	var bodies []string
@@ -72,7 +72,7 @@ func TestBatch_EachLineIsAnsweredInOrder(t *testing.T) {
 			t.Errorf("%s: %d results, %d accepted, %d rejected", form, len(a.Results), a.Accepted, a.Rejected)
 		}
 	}
-	if n := len(r.read("consent.events")); n != 9 {
+	if n := len(r.read(r.topics.Events())); n != 9 {
 		t.Errorf("%d events in the log, want 3 of each of 3 batches", n)
 	}
 }
@@ -102,7 +102,7 @@ func TestBatch_ManyChunksKeepTheirOrder(t *testing.T) {
 			t.Fatalf("result %d is of event %s", i, id)
 		}
 	}
-	if got := len(r.read("consent.events")); got != n {
+	if got := len(r.read(r.topics.Events())); got != n {
 		t.Errorf("%d events in the log, want %d", got, n)
 	}
 }

@@ -99,11 +99,11 @@ func (g *Gateway) turn(ctx context.Context, claim *kafka.Claim, batches []kafka.
 	commits := make(map[kafka.Partition]kafka.Commit, len(batches))
 	for _, b := range batches {
 		for i := range b.Messages {
-			record, err := g.decide(&b.Messages[i])
+			made, err := g.decide(&b.Messages[i])
 			if err != nil {
 				return err
 			}
-			records = append(records, record)
+			records = append(records, made...)
 		}
 		commits[b.Partition] = kafka.Commit{Next: b.Next}
 	}
@@ -119,10 +119,10 @@ func (g *Gateway) turn(ctx context.Context, claim *kafka.Claim, batches []kafka.
 	return nil
 }
 
-// decide makes of an intake record the record of consent.events, or a dead
+// decide makes of an intake record the records of consent.events, or a dead
 // letter. The key that it came with need not be right: ours is made of what the
 // event says.
-func (g *Gateway) decide(m *kafka.Message) (kafka.Record, error) {
+func (g *Gateway) decide(m *kafka.Message) ([]kafka.Record, error) {
 	event, err := schemas.DecodeIntakeEvent(m.Value)
 	if err == nil {
 		claims := intake.Claims{
@@ -135,10 +135,10 @@ func (g *Gateway) decide(m *kafka.Message) (kafka.Record, error) {
 		}
 		var accepted intake.Accepted
 		if accepted, err = g.intake.Accept(claims); err == nil {
-			var record kafka.Record
-			if record, err = g.record(&accepted, traceOf(m.Headers)); err == nil {
+			var records []kafka.Record
+			if records, err = g.records(&accepted, traceOf(m.Headers)); err == nil {
 				g.metrics.count(doorIntake, &accepted.Event, outcomeRecorded)
-				return record, nil
+				return records, nil
 			}
 		}
 	}
@@ -146,7 +146,8 @@ func (g *Gateway) decide(m *kafka.Message) (kafka.Record, error) {
 	g.metrics.count(doorIntake, &event, outcome)
 	g.metrics.deadLetters.Inc()
 	g.log.Warn("an intake record became a dead letter", "position", m.Position.String(), "code", code)
-	return g.deadLetter(m, code, err.Error())
+	letter, err := g.deadLetter(m, code, err.Error())
+	return []kafka.Record{letter}, err
 }
 
 // whyDead gives the code of a dead letter: those of every broken rule, or that

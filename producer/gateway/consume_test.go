@@ -75,10 +75,10 @@ func TestIntake_ChecksStampsAndWritesAsOverHTTP(t *testing.T) {
 	given := grantEvent(2)
 	given.ID = consent.UUID{9}
 	at := r.publish(encoded(t, grantEvent(1)), encoded(t, withdrawal), encoded(t, given))
-	r.eventually("three events are in the log", func() bool { return len(r.read("consent.events")) == 3 })
+	r.eventually("three events are in the log", func() bool { return len(r.read(r.topics.Events())) == 3 })
 
 	intake := map[int64]message{}
-	for _, m := range r.read("consent.intake") {
+	for _, m := range r.read(r.topics.Intake()) {
 		intake[int64(m.Offset)] = m
 	}
 	derived := func(p kafka.Position) consent.UUID {
@@ -106,8 +106,11 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 	refused.Evidence.Method, refused.Notice, refused.OccurredAt = consent.Scroll, consent.Notice{}, 0
 	raw := grantEvent(3)
 	raw.Subject = "jane@shop.example"
-	notYet := withdrawEvent(4)
-	notYet.Action, notYet.Purpose = consent.Erase, "*"
+	ours, confirm := withdrawEvent(4), withdrawEvent(4)
+	ours.Action, confirm.Action = consent.Expire, consent.Confirm
+	toNobody, toItself := withdrawEvent(6), withdrawEvent(6)
+	toNobody.Action, toItself.Action = consent.Link, consent.Unlink
+	toItself.LinkTo = toItself.Subject
 	nobody := withdrawEvent(5)
 	nobody.Subject = ""
 	poisoned := []struct {
@@ -121,7 +124,10 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 		{append(bytes.Clone(good[:10]), 0xfe, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff), ""},
 		{encoded(t, refused), "affirmative,informed,fresh"},
 		{encoded(t, raw), "pseudonymous"},
-		{encoded(t, notYet), "not_yet"},
+		{encoded(t, ours), "malformed"},
+		{encoded(t, confirm), "confirm"},
+		{encoded(t, toNobody), "malformed"},
+		{encoded(t, toItself), "malformed"},
 		{encoded(t, nobody), "malformed"},
 	}
 	var values [][]byte
@@ -129,7 +135,7 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 		values = append(values, p.value)
 	}
 	at := r.publish(append(values, encoded(t, withdrawEvent(7)))...)
-	r.eventually("the withdrawal behind them is in the log", func() bool { return len(r.read("consent.events")) == 1 })
+	r.eventually("the withdrawal behind them is in the log", func() bool { return len(r.read(r.topics.Events())) == 1 })
 	r.eventually("all are dead letters", func() bool { return len(r.deadLetters()) >= len(poisoned) })
 	letters := r.deadLetters()
 	if len(letters) != len(poisoned) {
@@ -137,7 +143,7 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 	}
 	for i, l := range letters {
 		p := poisoned[i]
-		if l.Topic != "consent.intake" || l.Partition != at[i].Index || l.Offset != int64(at[i].Offset) || !bytes.Equal(l.Value, p.value) || string(l.Key) != "any key" || len(l.Headers) != 1 || l.Role != "gateway" {
+		if l.Topic != r.topics.Intake() || l.Partition != at[i].Index || l.Offset != int64(at[i].Offset) || !bytes.Equal(l.Value, p.value) || string(l.Key) != "any key" || len(l.Headers) != 1 || l.Role != "gateway" {
 			t.Errorf("dead letter %d: %+v", i, l)
 		}
 		if l.Code == "" || (p.codes != "" && l.Code != p.codes) {
@@ -157,7 +163,7 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 func (r *rig) sums() map[string]map[[32]byte]bool {
 	r.Helper()
 	all := map[string]map[[32]byte]bool{}
-	for _, m := range r.read("consent.events") {
+	for _, m := range r.read(r.topics.Events()) {
 		e, err := schemas.DecodeEvent(m.value)
 		if err != nil {
 			r.Fatal(err)
@@ -173,6 +179,7 @@ func (r *rig) sums() map[string]map[[32]byte]bool {
 
 func TestIntake_ARepeatIsByteIdentical(t *testing.T) {
 	r := newRig(t)
+	r.brokers.InProcessOnly("cuts answers of the broker")
 	// No commit is answered, so that what was written is written again by the
 	// next membership.
 	const offsetCommit = 8
@@ -187,7 +194,7 @@ func TestIntake_ARepeatIsByteIdentical(t *testing.T) {
 	bare := withdrawEvent(2)
 	bare.Subject = "jane@shop.example"
 	r.publish(encoded(t, grantEvent(1)), encoded(t, bare))
-	r.eventually("both are written twice", func() bool { return len(r.read("consent.events")) >= 4 })
+	r.eventually("both are written twice", func() bool { return len(r.read(r.topics.Events())) >= 4 })
 	sums := r.sums()
 	if len(sums) != 2 {
 		t.Errorf("%d events, want 2", len(sums))
@@ -201,15 +208,16 @@ func TestIntake_ARepeatIsByteIdentical(t *testing.T) {
 
 func TestIntake_SurvivesTheBrokersAbsenceAndSkipsNothing(t *testing.T) {
 	r := newRig(t)
+	r.brokers.InProcessOnly("cuts answers of the broker, and stops it")
 	r.publish(encoded(t, withdrawEvent(0)))
-	r.eventually("the first is in the log", func() bool { return len(r.read("consent.events")) == 1 })
+	r.eventually("the first is in the log", func() bool { return len(r.read(r.topics.Events())) == 1 })
 	// Produce to the event log fails for a while, then the broker goes away altogether.
 	const produce = 0
 	failing := true
 	r.cluster.ControlKey(produce, func(req kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		for _, t := range req.(*kmsg.ProduceRequest).Topics {
-			if t.Topic == "consent.events" && failing {
+			if t.Topic == r.topics.Events() && failing {
 				return nil, fmt.Errorf("cut"), true
 			}
 		}
@@ -269,19 +277,19 @@ func TestIntake_CommitsNothingThatIsNotWritten(t *testing.T) {
 	r.stop()
 	r.wrapLog = nil
 	r.startGateway(func(_ *Config, d *Deps) { d.Metrics = nil })
-	r.eventually("both are in the log", func() bool { return len(r.read("consent.events")) == 2 })
+	r.eventually("both are in the log", func() bool { return len(r.read(r.topics.Events())) == 2 })
 	r.eventually("the poison is a dead letter", func() bool { return len(r.deadLetters()) == 1 })
 }
 
 func TestIntake_GoesOnWhereItWas(t *testing.T) {
 	r := newRig(t)
 	r.publish(encoded(t, withdrawEvent(1)))
-	r.eventually("it is in the log", func() bool { return len(r.read("consent.events")) == 1 })
+	r.eventually("it is in the log", func() bool { return len(r.read(r.topics.Events())) == 1 })
 	r.stop() // politely: the position is committed
 	r.publish(encoded(t, withdrawEvent(2)))
 	r.startGateway(func(_ *Config, d *Deps) { d.Metrics = nil })
-	r.eventually("the next is in the log", func() bool { return len(r.read("consent.events")) >= 2 })
-	if n := len(r.read("consent.events")); n != 2 {
+	r.eventually("the next is in the log", func() bool { return len(r.read(r.topics.Events())) >= 2 })
+	if n := len(r.read(r.topics.Events())); n != 2 {
 		t.Errorf("%d records, want 2", n)
 	}
 }

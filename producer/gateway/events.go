@@ -69,6 +69,7 @@ func (g *Gateway) postOne(w http.ResponseWriter, r *http.Request, body io.Reader
 		return
 	}
 	e := g.parse(raw, key)
+	e.claims.GPC = gpc(r)
 	entries := []*entry{e}
 	g.take(r.Context(), entries, traceparent(r.Header.Get(traceparentKey)))
 	if e.problem != nil {
@@ -141,6 +142,9 @@ func parseEvent(raw []byte) (consent.Event, []jsonform.Problem, error) {
 	mended.Subject, mended.Purpose, mended.Tenant = consent.Subject(given["subject"]), consent.Purpose(given["purpose"]), consent.Tenant(given["tenant"])
 	return mended, problems, nil
 }
+
+// gpc reports whether the request came with a Global Privacy Control signal.
+func gpc(r *http.Request) bool { return r.Header.Get("Sec-GPC") == "1" }
 
 // idempotencyKey reads the header; "" = there is none.
 func idempotencyKey(r *http.Request) (string, *problem.Problem) {

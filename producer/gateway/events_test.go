@@ -27,7 +27,7 @@ func TestEvents_AcceptedIsInTheLogAsTheAnswerTells(t *testing.T) {
 	if err != nil || partition != a.Position.Partition || offset != a.Position.Offset {
 		t.Errorf("token %q is %d@%d, %v; position %+v", a.Token, partition, offset, err, a.Position)
 	}
-	records := r.read("consent.events")
+	records := r.read(r.topics.Events())
 	if len(records) != 1 || records[0].Topic != a.Position.Topic || records[0].Index != a.Position.Partition || int64(records[0].Offset) != a.Position.Offset {
 		t.Fatalf("records %v, answered %+v", records, a.Position)
 	}
@@ -72,9 +72,12 @@ func TestEvents_EachRuleIs422WithItsCode(t *testing.T) {
 		"an unknown channel":    {grantJSON("channel", `"pigeon"`), "malformed:channel"},
 		"a bad time":            {grantJSON("sent_at", `"yesterday"`), "malformed:sent_at"},
 		"several":               {grantJSON("evidence", `{}`, "notice", "", "occurred_at", ""), "affirmative:evidence.method informed:notice.id fresh:occurred_at"},
-		"confirm":               {withdrawalJSON("action", `"confirm"`), "not_yet:action"},
-		"link":                  {withdrawalJSON("action", `"link"`, "purpose", ""), "not_yet:action"},
-		"erase":                 {withdrawalJSON("action", `"erase"`, "purpose", ""), "not_yet:action"},
+		"confirm":               {withdrawalJSON("action", `"confirm"`), "confirm:action"},
+		"expire":                {withdrawalJSON("action", `"expire"`), "malformed:action"},
+		"a link to nobody":      {withdrawalJSON("action", `"link"`, "purpose", ""), "malformed:link.to"},
+		"an unlink of nobody":   {withdrawalJSON("action", `"unlink"`, "purpose", "", "link", `{"to":" "}`), "malformed:link.to"},
+		"a link to itself":      {withdrawalJSON("action", `"link"`, "subject", `"user:9"`, "link", `{"to":"user:9"}`), "malformed:link.to"},
+		"a link to its address": {withdrawalJSON("action", `"link"`, "subject", `"jane@shop.example"`, "link", `{"to":"email:Jane@shop.example"}`), "malformed:link.to"},
 		"an action of no list":  {withdrawalJSON("action", `"dance"`), "malformed:action"},
 		"a tenant nobody knows": {grantJSON("tenant", `"other"`), "specific:purpose"},
 	} {
@@ -89,7 +92,7 @@ func TestEvents_EachRuleIs422WithItsCode(t *testing.T) {
 			t.Errorf("%s: the answer repeats the subject: %s", name, a.body)
 		}
 	}
-	if n := len(r.read("consent.events")); n != 0 {
+	if n := len(r.read(r.topics.Events())); n != 0 {
 		t.Errorf("%d refused events are in the log", n)
 	}
 	for name, body := range map[string]string{
@@ -306,6 +309,7 @@ func TestEvents_Idempotency(t *testing.T) {
 
 func TestEvents_SubjectIsInNoLog(t *testing.T) {
 	r := newRig(t, func(c *Config, _ *Deps) { c.ProduceTimeout = 300 * time.Millisecond })
+	r.brokers.InProcessOnly("stops the broker")
 	bodies := []string{grantJSON(), withdrawalJSON("subject", `"jane@shop.example"`), grantJSON("subject", `"jane@shop.example"`), `{"subject":"jane@shop.example"`}
 	for _, body := range bodies {
 		r.postEvent(body)
@@ -327,6 +331,7 @@ func TestEvents_SubjectIsInNoLog(t *testing.T) {
 
 func TestEvents_BrokerAwayIs503AndTheRetryCountsOnce(t *testing.T) {
 	r := newRig(t, func(c *Config, _ *Deps) { c.ProduceTimeout = 300 * time.Millisecond })
+	r.brokers.InProcessOnly("stops the broker")
 	const id = "0195f7a0-0000-7000-8000-000000000002"
 	body := withdrawalJSON("event_id", `"`+id+`"`, "occurred_at", `"2026-03-01T11:00:00Z"`, "channel", `"post"`)
 	port := r.brokerPort()

@@ -26,7 +26,12 @@ type entry struct {
 	purpose  string // as asked, where an answer names it: submissions
 }
 
-func (e *entry) protective() bool { return e.claims.Event.Action.Protective() }
+// protective tells that the event can only restrict: a link too, which carries
+// what one id refused to another.
+func (e *entry) protective() bool {
+	action := e.claims.Event.Action
+	return action.Protective() || action == consent.Link
+}
 
 func (e *entry) fail(p problem.Problem) { e.problem = &p }
 
@@ -101,10 +106,11 @@ func refusal(err error) problem.Problem {
 	items := make([]problem.Item, len(faults))
 	for i, f := range faults {
 		items[i] = problem.Item{Code: string(f.Code), Field: f.Field, Message: f.Message}
-		if f.Code == consent.CodeNotYet {
-			kind, detail = "not-yet", "this version does not offer the action; nothing was recorded"
-		} else if f.Field == "action" {
-			kind, detail = "malformed", "the action is not known; nothing was recorded"
+		switch f.Field {
+		case "action":
+			kind, detail = "malformed", "nobody can send this action; nothing was recorded"
+		case "link.to":
+			kind, detail = "malformed", "the event does not name what it speaks of; nothing was recorded"
 		}
 	}
 	return problem.Unprocessable(kind, detail, items)
@@ -116,17 +122,19 @@ func refusal(err error) problem.Problem {
 // have withdrawn.
 func (g *Gateway) write(ctx context.Context, entries []*entry, traceparent string) {
 	records := make([]kafka.Record, 0, len(entries))
-	written := make([]*entry, 0, len(entries))
+	of := make([]*entry, 0, len(entries)) // whose each record is; an entry's own comes last
 	for _, e := range entries {
 		if e.problem != nil {
 			continue
 		}
-		record, err := g.record(&e.accepted, traceparent)
+		made, err := g.records(&e.accepted, traceparent)
 		if err != nil {
 			e.fail(refusal(err))
 			continue
 		}
-		records, written = append(records, record), append(written, e)
+		for _, r := range made {
+			records, of = append(records, r), append(of, e)
+		}
 	}
 	if len(records) == 0 {
 		return
@@ -135,7 +143,7 @@ func (g *Gateway) write(ctx context.Context, entries []*entry, traceparent strin
 	defer cancel()
 	positions, err := g.events.Produce(ctx, records...)
 	if err == nil {
-		for i, e := range written {
+		for i, e := range of {
 			e.position = positions[i]
 		}
 		return
@@ -144,12 +152,16 @@ func (g *Gateway) write(ctx context.Context, entries []*entry, traceparent strin
 		g.log.Warn("events were not confirmed by the broker and are answered 503", "events", len(records), "error", err)
 	}
 	results := outcomes(err, len(records))
-	for i, e := range written {
-		if results[i].Outcome == kafka.Written {
+	for i, e := range of {
+		switch {
+		case e.problem != nil: // an earlier one of its records has failed
+		case results[i].Outcome == kafka.Written:
 			e.position = results[i].Position
-			continue
+		case len(e.accepted.Withdrawals) > 0: // some of its records may be there
+			e.fail(unconfirmed(kafka.Unknown, e.accepted.Event.ID))
+		default:
+			e.fail(unconfirmed(results[i].Outcome, e.accepted.Event.ID))
 		}
-		e.fail(unconfirmed(results[i].Outcome, e.accepted.Event.ID))
 	}
 }
 
@@ -177,7 +189,26 @@ func unconfirmed(o kafka.Outcome, id consent.UUID) problem.Problem {
 	return problem.Unavailable("broker-unavailable", detail, brokerRetryAfter)
 }
 
-// record makes the record of consent.events. An event whose texts no record can
+// records makes the records of consent.events for what was accepted: the
+// withdrawals that go with it, and then the event itself, so that its position
+// covers those of its own subject.
+func (g *Gateway) records(a *intake.Accepted, traceparent string) ([]kafka.Record, error) {
+	records := make([]kafka.Record, 0, len(a.Withdrawals)+1)
+	for i := range a.Withdrawals {
+		r, err := g.record(&intake.Accepted{Event: a.Withdrawals[i]}, traceparent)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	r, err := g.record(a, traceparent)
+	if err != nil {
+		return nil, err
+	}
+	return append(records, r), nil
+}
+
+// record makes the record of one event. An event whose texts no record can
 // hold is refused when it is a grant; a restriction goes on without them.
 func (g *Gateway) record(a *intake.Accepted, traceparent string) (kafka.Record, error) {
 	value, err := schemas.EncodeEvent(nil, &a.Event)
@@ -206,7 +237,7 @@ func essentials(e consent.Event) consent.Event {
 		ID: e.ID, InteractionID: e.InteractionID, RequestID: e.RequestID,
 		Tenant: e.Tenant, Subject: e.Subject, Purpose: e.Purpose, Action: e.Action,
 		OccurredAt: e.OccurredAt, SentAt: e.SentAt, ReceivedAt: e.ReceivedAt, EffectiveAt: e.EffectiveAt,
-		Channel: e.Channel, Jurisdiction: e.Jurisdiction, Policy: e.Policy, Invalidates: e.Invalidates, Test: e.Test,
+		Channel: e.Channel, Jurisdiction: e.Jurisdiction, Policy: e.Policy, Invalidates: e.Invalidates, LinkTo: e.LinkTo, Test: e.Test,
 	}
 }
 

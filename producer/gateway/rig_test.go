@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/registry"
 	"github.com/assent-dev/assent/internal/topic"
@@ -29,7 +31,7 @@ import (
 	"github.com/assent-dev/assent/schemas"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(brokertest.Main(m.Run, os.Getenv)) }
 
 const (
 	patience   = 20 * time.Second
@@ -60,10 +62,11 @@ func (l *logText) String() string {
 	return l.b.String()
 }
 
-// rig is a gateway on a broker in this process.
+// rig is a gateway on a broker.
 type rig struct {
 	testing.TB
-	cluster *kfake.Cluster
+	brokers *brokertest.Cluster
+	cluster *kfake.Cluster // the broker in this process; nil on Apache Kafka
 	client  *kafka.Client
 	gateway *Gateway
 	url     string
@@ -83,21 +86,25 @@ type option func(*Config, *Deps)
 func newRig(t testing.TB, options ...option) *rig {
 	t.Helper()
 	r := &rig{TB: t, log: &logText{}, metrics: prometheus.NewRegistry(), dir: t.TempDir(), now: noon}
-	r.startBroker(0)
-	client, err := kafka.New(kafka.Config{Brokers: r.cluster.ListenAddrs(), RequestTimeout: 2 * time.Second})
+	r.brokers = brokertest.Start(t, brokertest.Options{InProcess: func() []string {
+		r.startBroker(0)
+		return r.cluster.ListenAddrs()
+	}})
+	r.topics = topic.Names{Prefix: r.brokers.Prefix()}
+	client, err := kafka.New(kafka.Config{Brokers: r.brokers.Addrs(), RequestTimeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
 	r.client = client
-	if _, err := client.Provision(r.context(), r.topics.Specs(topic.Layout{Partitions: partitions, Replication: 1}), false); err != nil {
+	if _, err := client.Provision(r.context(), r.topics.Specs(topic.Layout{Partitions: partitions, Replication: r.brokers.Replication()}), false); err != nil {
 		t.Fatal(err)
 	}
 	r.startGateway(options...)
 	return r
 }
 
-// startBroker starts the broker, on the port that it had before where one is given.
+// startBroker starts the broker in this process, on the port that it had before where one is given.
 func (r *rig) startBroker(port int) {
 	r.Helper()
 	options := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(r.dir), kfake.GroupMinSessionTimeout(100 * time.Millisecond)}
@@ -129,7 +136,7 @@ func (r *rig) startGateway(options ...option) {
 		r.Fatal(err)
 	}
 	sample := sampleRegistry(r)
-	config := Config{ProduceTimeout: 5 * time.Second}
+	config := Config{Topics: r.topics, ProduceTimeout: 5 * time.Second}
 	deps := Deps{
 		Kafka:    r.client,
 		Registry: func() intake.Registry { return sample },
@@ -170,10 +177,12 @@ func (r *rig) startGateway(options ...option) {
 }
 
 // sampleRegistry is the built-in one with a downstream that hears of marketing.
-func sampleRegistry(t testing.TB) *registry.Registry {
+func sampleRegistry(t testing.TB) *registry.Registry { return loadRegistry(t, purposesYAML) }
+
+func loadRegistry(t testing.TB, purposes string) *registry.Registry {
 	t.Helper()
 	r, err := registry.LoadBytes(
-		[]registry.Source{{Name: "purposes.yaml", Data: []byte(purposesYAML)}},
+		[]registry.Source{{Name: "purposes.yaml", Data: []byte(purposes)}},
 		[]registry.Source{{Name: "downstreams.yaml", Data: []byte(downstreamsYAML)}}, registry.Options{})
 	if err != nil {
 		t.Fatal(err)

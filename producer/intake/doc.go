@@ -11,7 +11,8 @@
 //
 // # The steps of Accept
 //
-//  1. what is there at all: subject, purpose, an action that is offered
+//  1. what is there at all: subject, purpose, an action that senders may say; what
+//     speaks of the whole subject gets the purpose *
 //  2. stamps of the sender's are dropped
 //  3. form: a raw subject becomes pseudonymous ([Pseudonymiser]), a purpose
 //     lower-case, a tenant its default, a jurisdiction upper-case
@@ -20,8 +21,8 @@
 //  5. received_at and effective_at
 //  6. the registry's stamp and its check
 //  7. problems of form: faults of a grant, warnings on all else
-//  8. warnings
+//  8. warnings; the withdrawals that go with a link which came with Sec-GPC: 1
 //
-// Only a grant can be refused for what it says. Nothing here does I/O, reads a
+// Only a grant can be refused for what it says, and a link that names nobody. Nothing here does I/O, reads a
 // clock or keeps state, but for [LoadOrCreateKey]; there are no goroutines.
 package intake

@@ -22,6 +22,21 @@ const (
 
 func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
+// formWhole gives an event about the whole subject its purpose: it may be left out,
+// and nothing else can be meant. An erase of one purpose is an erase all the same:
+// it is never refused, and the answer tells.
+func formWhole(e *consent.Event) []consent.Warning {
+	given := e.Purpose
+	if !e.Action.Whole() {
+		return nil
+	}
+	e.Purpose = consent.Root
+	if given == consent.Root || blank(string(given)) {
+		return nil
+	}
+	return []consent.Warning{{Code: consent.WarnWholeSubject, Field: "purpose", Message: "a link, unlink or erase speaks of the whole subject: recorded for *"}}
+}
+
 // formPurpose lower-cases a purpose. Where it is no dotted path even then, it
 // keeps what can be kept: every other character becomes '_', empty parts and
 // what is over 256 characters are left out, and of nothing stays "_". That path

@@ -1,6 +1,8 @@
 package intake
 
 import (
+	"fmt"
+
 	"github.com/google/uuid"
 
 	"github.com/assent-dev/assent/consent"
@@ -30,6 +32,9 @@ type Claims struct {
 	// IDName derives the id of an event that has none; nil = by the claims or at
 	// random.
 	IDName []byte
+	// GPC: the request came with a Global Privacy Control signal. Of a link it is a
+	// withdrawal of what is sold or shared, by both subjects.
+	GPC bool
 }
 
 // Accepted is an event that may be written to consent.events.
@@ -37,6 +42,9 @@ type Accepted struct {
 	Event    consent.Event
 	Hashed   bool // the subject was a raw identifier
 	Warnings []consent.Warning
+	// Withdrawals are events of their own that go with a link which came with a
+	// Global Privacy Control signal. They are accepted as the link is: all or none.
+	Withdrawals []consent.Event
 }
 
 // Intake decides whether an event is accepted, and stamps it. It is pure but for
@@ -65,7 +73,8 @@ func (in *Intake) Accept(c Claims) (Accepted, error) {
 	e := &a.Event
 	problems := c.Problems
 
-	// 1. What is there at all, and does this version offer the action?
+	// 1. What is there at all, and may a sender say it?
+	whole := formWhole(e)
 	if err := usable(e, problems); err != nil {
 		return Accepted{}, err
 	}
@@ -95,7 +104,13 @@ func (in *Intake) Accept(c Claims) (Accepted, error) {
 	}
 	// 8. What else looks wrong.
 	warnings = append(warnings, catalogue.Warnings(e)...)
-	a.Warnings = warnings
+	a.Warnings = append(warnings, whole...)
+	if e.Action == consent.Link && (c.GPC || e.Evidence.GPC) {
+		a.Withdrawals = optOuts(catalogue, e)
+	}
+	if len(a.Withdrawals) > 0 {
+		a.Warnings = append(a.Warnings, consent.Warning{Code: consent.WarnGPC, Field: "evidence.gpc", Message: "the request came with Sec-GPC: 1: what is sold or shared is withdrawn by both subjects, now"})
+	}
 	if a.Hashed {
 		a.Warnings = append(a.Warnings, consent.Warning{Code: consent.WarnSubjectHashed, Field: "subject", Message: "a raw identifier was kept as the pseudonymous id given in this answer"})
 	}
@@ -113,17 +128,44 @@ func usable(e *consent.Event, problems []jsonform.Problem) error {
 	case blank(string(e.Purpose)):
 		return &jsonform.Unusable{Field: "purpose", Message: "say of which purpose, or * for all of them"}
 	case e.Action == consent.ActionUnknown:
-		message := "name an action: grant, refuse, withdraw, invalidate, request or defer"
+		message := "name an action: grant, refuse, withdraw, invalidate, link, unlink, erase, request or defer"
 		for _, p := range problems {
 			if p.Field == "action" {
 				message = p.Message
 			}
 		}
 		return consent.Faults{{Code: consent.CodeMalformed, Field: "action", Message: message}}
-	case !e.Action.Folds():
+	case e.Action == consent.Confirm, e.Action == consent.Expire:
 		return (*consent.Catalogue)(nil).Check(e)
 	}
 	return nil
+}
+
+// optOuts makes the withdrawals that a link with a Global Privacy Control signal
+// says besides: of every purpose that is a sale or sharing, by both subjects, from
+// now on. Source: semantics.md, section 5, Link; CCPA regulations, § 7025.
+func optOuts(c *consent.Catalogue, link *consent.Event) (withdrawals []consent.Event) {
+	act := link.InteractionID
+	if act.IsZero() {
+		act = link.ID
+	}
+	for _, d := range c.Purposes {
+		if !d.SaleOrShare {
+			continue
+		}
+		for _, subject := range []consent.Subject{link.Subject, link.LinkTo} {
+			e := consent.Event{
+				ID:            consent.DeriveUUID(link.ID, fmt.Appendf(nil, "gpc|%d|%s|%s", link.ReceivedAt, d.ID, string(subject))),
+				InteractionID: act, RequestID: link.RequestID, Tenant: link.Tenant, Subject: subject, Purpose: d.ID, Action: consent.Withdraw, Property: link.Property,
+				SentAt: link.SentAt, ReceivedAt: link.ReceivedAt, EffectiveAt: link.ReceivedAt,
+				Channel: link.Channel, Source: link.Source, Jurisdiction: link.Jurisdiction, Evidence: link.Evidence, Actor: link.Actor, Test: link.Test,
+			}
+			e.Evidence.GPC = true
+			c.Stamp(&e)
+			withdrawals = append(withdrawals, e)
+		}
+	}
+	return withdrawals
 }
 
 // dropStamps takes away what only we may say.
@@ -152,9 +194,8 @@ func (in *Intake) formSubject(e *consent.Event) (hashed bool) {
 	return hashed
 }
 
-// formLink does the same for the subject that an event names besides, which on
-// the actions that are offered says nothing: it must not carry an address into
-// the log.
+// formLink does the same for the subject that an event names besides, on whatever
+// action: it must not carry an address into the log.
 func (in *Intake) formLink(e *consent.Event) []jsonform.Problem {
 	switch {
 	case e.LinkTo == "" || e.LinkTo.Pseudonymous():

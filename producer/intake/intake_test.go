@@ -26,6 +26,7 @@ func (s sample) Catalogue(t consent.Tenant) *consent.Catalogue {
 			{Notice: consent.Notice{ID: "n", Version: "1", Language: "en", SHA256: [32]byte{1}}},
 		}},
 		{ID: "billing", LegalBasis: consent.BasisContract},
+		{ID: "ads.sold", LegalBasis: consent.BasisConsent, SaleOrShare: true},
 	})
 }
 
@@ -124,10 +125,84 @@ func TestAccept_WhatNoEventCanDoWithout(t *testing.T) {
 	if f := faults(t, e); len(f) != 1 || f[0].Code != consent.CodeMalformed || f[0].Field != "action" {
 		t.Errorf("unknown action: %v", f)
 	}
-	for _, action := range []consent.Action{consent.Confirm, consent.Link, consent.Unlink, consent.Erase, consent.Expire} {
-		e.Action = action
-		if f := faults(t, e); len(f) != 1 || f[0].Code != consent.CodeNotYet {
+	for action, code := range map[consent.Action]consent.Code{consent.Confirm: consent.CodeConfirm, consent.Expire: consent.CodeMalformed} {
+		e.Action, e.LinkTo = action, "user:9"
+		if f := faults(t, e); len(f) != 1 || f[0].Code != code || f[0].Field != "action" {
 			t.Errorf("%s: %v", action, f)
+		}
+	}
+	for _, action := range []consent.Action{consent.Link, consent.Unlink} {
+		for _, to := range []consent.Subject{"", " ", e.Subject} {
+			e.Action, e.LinkTo = action, to
+			if f := faults(t, e); len(f) != 1 || f[0].Code != consent.CodeMalformed || f[0].Field != "link.to" {
+				t.Errorf("%s to %q: %v", action, string(to), f)
+			}
+		}
+	}
+}
+
+func TestAccept_WhatSpeaksOfTheWholeSubjectHasThePurposeOfAll(t *testing.T) {
+	for _, action := range []consent.Action{consent.Link, consent.Unlink, consent.Erase} {
+		for given, want := range map[consent.Purpose]string{"": "", "*": "", " ": "", "marketing.email": "whole_subject:purpose", "no path!": "whole_subject:purpose"} {
+			e := withdrawal()
+			e.Action, e.Purpose, e.LinkTo = action, given, "device:9"
+			a := accept(t, e)
+			if a.Event.Purpose != consent.Root || codes(a.Warnings) != want || a.Event.Policy == nil || len(a.Withdrawals) != 0 {
+				t.Errorf("%s of %q: %q, warnings %q, policy %+v", action, given, a.Event.Purpose, codes(a.Warnings), a.Event.Policy)
+			}
+		}
+	}
+}
+
+func TestAccept_BothSubjectsOfALinkArePseudonymous(t *testing.T) {
+	e := withdrawal()
+	e.Action, e.Subject, e.LinkTo = consent.Link, "+491701234567", "Jane@shop.example"
+	a := accept(t, e)
+	if a.Event.Subject.Namespace() != consent.NamespacePhoneHMAC || a.Event.LinkTo.Namespace() != consent.NamespaceEmailHMAC || !a.Hashed {
+		t.Errorf("link from %q to %q", string(a.Event.Subject), string(a.Event.LinkTo))
+	}
+	e.LinkTo = "tel:+491701234567" // the same person's own number
+	if f := faults(t, e); len(f) != 1 || f[0].Field != "link.to" {
+		t.Errorf("a link to the same number: %v", f)
+	}
+}
+
+func TestAccept_ALinkUnderGPCIsAWithdrawalByBoth(t *testing.T) {
+	e := withdrawal()
+	e.Action, e.Subject, e.LinkTo, e.ID, e.Jurisdiction = consent.Link, "device:1", "Jane@shop.example", consent.UUID{5}, "us-ca"
+	e.OccurredAt = now - 3_600_000
+	in := testIntake(t)
+	for name, claims := range map[string]Claims{"header": {Event: e, ReceivedAt: now, GPC: true}, "evidence": {Event: e, ReceivedAt: now}} {
+		claims.Event.Evidence.GPC = name == "evidence"
+		a, err := in.Accept(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := codes(a.Warnings); got != "whole_subject:purpose gpc_withdrawal:evidence.gpc" {
+			t.Errorf("%s: warnings %q", name, got)
+		}
+		subjects := []consent.Subject{a.Event.Subject, a.Event.LinkTo}
+		if len(a.Withdrawals) != len(subjects) {
+			t.Fatalf("%s: %d withdrawals, want one of ads.sold by each", name, len(a.Withdrawals))
+		}
+		for i, w := range a.Withdrawals {
+			if w.Subject != subjects[i] || w.Purpose != "ads.sold" || w.Action != consent.Withdraw || w.EffectiveAt != now || w.ReceivedAt != now || !w.Evidence.GPC ||
+				w.InteractionID != a.Event.ID || w.Policy == nil || !w.Policy.SaleOrShare || w.Jurisdiction != "US-CA" || w.LinkTo != "" {
+				t.Errorf("%s: %+v, policy %+v", name, w, w.Policy)
+			}
+			if w.ID.IsZero() || w.ID == a.Event.ID || w.ID == a.Withdrawals[1-i].ID {
+				t.Errorf("%s: id %s", name, w.ID)
+			}
+		}
+		again, _ := in.Accept(claims)
+		if !reflect.DeepEqual(again.Withdrawals, a.Withdrawals) {
+			t.Errorf("%s: taken in again, the withdrawals are others", name)
+		}
+	}
+	for _, action := range []consent.Action{consent.Unlink, consent.Refuse, consent.Erase} {
+		e.Action = action
+		if a, err := in.Accept(Claims{Event: e, ReceivedAt: now, GPC: true}); err != nil || len(a.Withdrawals) != 0 {
+			t.Errorf("%s: %d withdrawals, %v", action, len(a.Withdrawals), err)
 		}
 	}
 }
@@ -354,6 +429,8 @@ func TestAccept_SameClaimsGiveTheSameBytes(t *testing.T) {
 
 func FuzzAccept_ProtectiveIsAcceptedAndReadable(f *testing.F) {
 	f.Add("user:42", "marketing.email", "default", "DE", "", int64(now), int64(0), byte(consent.Withdraw))
+	f.Add("user:42", "", "", "", "user:43", int64(0), int64(0), byte(consent.Erase))
+	f.Add("user:42", "", "", "", "user:43", int64(0), int64(0), byte(consent.Link))
 	f.Add("+491701234567", "..", "Ä", "xx", "a b", int64(-1<<63), int64(1<<62), byte(consent.Refuse))
 	in := testIntake(f)
 	f.Fuzz(func(t *testing.T, subject, purpose, tenant, jurisdiction, link string, occurred, sent int64, action byte) {
@@ -363,7 +440,7 @@ func FuzzAccept_ProtectiveIsAcceptedAndReadable(f *testing.F) {
 		}
 		a, err := in.Accept(Claims{Event: e, ReceivedAt: now})
 		if err != nil {
-			if e.Action.Protective() && e.Action.Folds() && !blank(subject) && !blank(purpose) {
+			if e.Action.Protective() && !blank(subject) && (!blank(purpose) || e.Action == consent.Erase) {
 				t.Fatalf("a protective event was refused: %v", err)
 			}
 			return

@@ -239,7 +239,7 @@ func (p *parser) stamp() {
 func (p *parser) usable() error {
 	e := &p.event
 	if !p.acted {
-		return &Unusable{"action", "say what was expressed: grant, refuse, withdraw, invalidate, request or defer"}
+		return &Unusable{"action", "say what was expressed: grant, refuse, withdraw, invalidate, link, unlink, erase, request or defer"}
 	}
 	if e.Tenant != "" {
 		if _, err := consent.ParseTenant(string(e.Tenant)); err != nil {

@@ -1,0 +1,197 @@
+package processor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/schemas"
+)
+
+// tail is what a takeover finds at the end of one partition: where its fold goes
+// on, and what of it is written already.
+//
+// A commit moves states, changes and offset together, unless the broker was killed
+// in the middle of it and is the only one: then each of the three may be there or
+// not. So nothing is believed: the offset's note says what its transaction wrote,
+// and that is looked for.
+//
+//	offset  states  changes     the fold goes on
+//	moved   there   there       from the offset
+//	moved   one of them missing from where that transaction began, over the states from before
+//	not     some or all         from the offset; states above it are ignored, changes above it
+//	                            are not told again
+type tail struct {
+	committed bool
+	commit    kafka.Commit // as it was found
+	note      commitNote
+	next      kafka.NextOffset // fold from here; without a commit, restore decides
+	torn      bool
+	told      map[consent.UUID]struct{} // changes that readers see, of events that are folded again
+	own       []consent.UUID            // those of the note that stand before its seen
+	alarm     error
+}
+
+// verify looks for the last transaction of each partition.
+func (s *stripe) verify(ctx context.Context, commits map[kafka.Partition]kafka.Commit) (map[int32]*tail, error) {
+	tails := make(map[int32]*tail, len(s.parts))
+	for at := range s.parts {
+		tails[at.Index] = newTail(commits, at)
+		if tails[at.Index].alarm != nil {
+			s.log.Warn("the committed offset has metadata of another kind; its transaction is not verified", "partition", at.String())
+			tails[at.Index].alarm = nil
+		}
+	}
+	if err := s.verifyStates(ctx, tails); err != nil {
+		return nil, err
+	}
+	if err := s.verifyChanges(ctx, tails); err != nil {
+		return nil, err
+	}
+	for index, t := range tails {
+		if t.torn && t.alarm == nil {
+			s.p.metrics.torn.Inc()
+			s.log.Error("the broker lost a part of the last transaction; its events are folded again",
+				"partition", index, "from", int64(t.note.from), "committed", int64(t.next))
+			t.next = t.note.from
+			t.note.seen = min(t.note.seen, t.note.changes.first)
+			for _, id := range t.own {
+				t.told[id] = struct{}{}
+			}
+		}
+	}
+	return tails, nil
+}
+
+func newTail(commits map[kafka.Partition]kafka.Commit, at kafka.Partition) *tail {
+	t := &tail{told: make(map[consent.UUID]struct{})}
+	commit, ok := commits[at]
+	if !ok {
+		return t
+	}
+	t.committed, t.commit, t.next = true, commit, commit.Next
+	note, err := parseNote(commit.Metadata)
+	if err != nil {
+		t.alarm = err
+		return t
+	}
+	t.note = note
+	return t
+}
+
+// verifyOptions: what stands behind a note is next to nothing.
+var verifyOptions = kafka.FetchOptions{MaxBytes: 4 << 20, PartitionMaxBytes: 256 << 10}
+
+// verifyStates looks for the last state of each note.
+func (s *stripe) verifyStates(ctx context.Context, tails map[int32]*tail) error {
+	topic := s.p.config.Names.State()
+	ends, starts, err := s.bounds(ctx, topic)
+	if err != nil {
+		return err
+	}
+	from, to := make(map[kafka.Partition]kafka.NextOffset), make(map[kafka.Partition]kafka.NextOffset)
+	missing := make(map[int32]bool)
+	for index, t := range tails {
+		at := kafka.Partition{Topic: topic, Index: index}
+		switch last := kafka.NextOffset(t.note.states.last()); {
+		case t.note.states.empty():
+		case ends[at] < t.note.states.first:
+			t.alarm = fmt.Errorf("the changelog %s ends at %d, but %d were written when the offset was committed: it was cut or made anew; bring it back, or delete the group's offset to fold everything again", at, ends[at], t.note.states.end)
+		case ends[at] <= last:
+			t.torn = true // cut within the last transaction
+		default:
+			from[at], to[at] = max(last, starts[at]), last+1
+			missing[index] = true
+		}
+	}
+	faults, err := scan(ctx, s.p.client, from, to, verifyOptions, func(b *kafka.Batch) error {
+		for i := range b.Messages {
+			if b.Messages[i].Offset == tails[b.Partition.Index].note.states.last() {
+				delete(missing, b.Partition.Index)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("verify states: %w", err)
+	}
+	for at, fault := range faults {
+		tails[at.Index].alarm = fmt.Errorf("verify: %w", fault)
+	}
+	for index := range missing {
+		tails[index].torn = true
+	}
+	return nil
+}
+
+// verifyChanges looks for the last change of each note, and collects the ids of
+// those behind it: their events are folded again.
+func (s *stripe) verifyChanges(ctx context.Context, tails map[int32]*tail) error {
+	topic := s.p.config.Names.Changes()
+	ends, starts, err := s.bounds(ctx, topic)
+	if err != nil {
+		return err
+	}
+	from, to := make(map[kafka.Partition]kafka.NextOffset), make(map[kafka.Partition]kafka.NextOffset)
+	missing := make(map[int32]bool)
+	for index, t := range tails {
+		at := kafka.Partition{Topic: topic, Index: index}
+		to[at] = ends[at]
+		switch span := t.note.changes; {
+		case !t.committed:
+			// Either nothing was ever written, or the group's offset was lost, and the
+			// states say how far all was told.
+		case span.empty():
+			from[at] = max(t.note.seen, starts[at])
+		default:
+			from[at] = max(min(span.first, t.note.seen), starts[at])
+			missing[index] = span.last() >= kafka.LastOffset(starts[at]) // else told long ago, and expired
+		}
+	}
+	faults, err := scan(ctx, s.p.client, from, to, verifyOptions, func(b *kafka.Batch) error {
+		t := tails[b.Partition.Index]
+		for i := range b.Messages {
+			m := &b.Messages[i]
+			c, err := schemas.DecodeChange(m.Value)
+			if err != nil {
+				return fmt.Errorf("verify %s: %w", m.Position, err)
+			}
+			if kafka.NextOffset(m.Offset) >= t.note.seen {
+				t.told[c.ID] = struct{}{}
+			} else {
+				t.own = append(t.own, c.ID)
+			}
+			if m.Offset.Next() == t.note.changes.end {
+				delete(missing, b.Partition.Index)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("verify changes: %w", err)
+	}
+	for at, fault := range faults {
+		tails[at.Index].alarm = fmt.Errorf("verify: %w", fault)
+	}
+	for index, gone := range missing {
+		tails[index].torn = tails[index].torn || gone
+	}
+	return nil
+}
+
+// bounds gives where the stripe's partitions of a topic end and begin, as far as
+// readers can see.
+func (s *stripe) bounds(ctx context.Context, topic string) (ends, starts map[kafka.Partition]kafka.NextOffset, err error) {
+	logs := make([]kafka.Partition, 0, len(s.parts))
+	for at := range s.parts {
+		logs = append(logs, kafka.Partition{Topic: topic, Index: at.Index})
+	}
+	if ends, err = s.p.client.Offsets(ctx, logs, kafka.Latest); err != nil {
+		return nil, nil, err
+	}
+	if starts, err = s.p.client.Offsets(ctx, logs, kafka.Earliest); err != nil {
+		return nil, nil, err
+	}
+	return ends, starts, nil
+}
