@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-setup fuzz bench lint fmt generated clean
+.PHONY: help build run test test-setup test-kafka soak fuzz bench lint fmt generated clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,17 @@ test-setup: ## what the tests need beside Go: a C compiler, Chromium, Python, th
 
 test: test-setup ## all tests, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 9m ./...
+
+test-kafka: test-setup ## the integration tests on Apache Kafka, one broker and three (Java 17, Maven)
+	@deploy/setup/kafka.sh
+	@GO='$(GO)' deploy/kafka/test.sh
+
+SOAK ?= 200
+soak: test-setup ## kill -9, SOAK times: of processors, of `assent up` whole; and a tenth as often of Kafka brokers
+	@deploy/setup/kafka.sh
+	$(GO) test ./processor -count=1 -v -run 'TestSoak_(KillsOfOneOfThreeProcessors|AZombie)' -soak $(SOAK) -timeout 90m
+	$(GO) test ./cmd/assent -count=1 -v -run TestUp_KillsLoseNothingThatWasAnswered202 -kills $(SOAK) -timeout 90m
+	ASSENT_TEST_KAFKA=apache3 $(GO) test ./processor -count=1 -v -run TestSoak_KillsOfOneOfThreeBrokers -soak $$(( $(SOAK) / 10 )) -timeout 90m
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME (default 30s)

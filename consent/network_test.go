@@ -16,6 +16,7 @@ import (
 type network struct {
 	t     *testing.T
 	nodes map[consent.Subject]consent.State
+	said  []consent.Event // and what was carried
 	under []consent.Event // on their way
 	moved int             // how many were carried
 }
@@ -31,6 +32,7 @@ const most = 20_000
 func (n *network) fold(e consent.Event) {
 	s, _, carried := consent.Fold(n.nodes[e.Subject], &e)
 	n.nodes[e.Subject] = s
+	n.said = append(n.said, e)
 	n.moved += len(carried)
 	if n.moved > most {
 		n.t.Fatal("what is carried does not come to rest")
@@ -101,12 +103,13 @@ func (n *network) records() map[consent.Subject]consent.State {
 }
 
 // checkNothingLost holds each link that is in force, or was when the no was said,
-// against the records at its end.
+// against the records at its end. What was said between two unlinks is carried or
+// not, as they come.
 func (n *network) checkNothingLost() {
 	for subject, s := range n.nodes {
 		for _, l := range s.Whole.Links {
 			for _, row := range s.Rows {
-				if row.No == nil || !refCarriable(row.NoEvent) || !carriedBy(&l, row.No, s.Whole.Erased) {
+				if row.No == nil || !refCarriable(row.NoEvent) || !n.carriedBy(subject, &l, row.No, s.Whole.Erased) {
 					continue
 				}
 				if c := row.NoEvent.Carried; c != nil && (c.Subject == l.To || slices.Contains(c.Via, l.To)) {
@@ -123,14 +126,16 @@ func (n *network) checkNothingLost() {
 	}
 }
 
-func carriedBy(l *consent.LinkRecord, no, erased *consent.Record) bool {
+func (n *network) carriedBy(from consent.Subject, l *consent.LinkRecord, no, erased *consent.Record) bool {
 	if l.Linked == nil || erased != nil && l.Linked.Compare(erased) < 0 {
 		return false // it ended, and what was said before went with it
 	}
-	if l.Unlinked == nil {
-		return true
+	for _, e := range n.said {
+		if e.Action == consent.Unlink && e.Subject == from && e.LinkTo == l.To && e.EffectiveAt > l.Linked.OrderAt && e.EffectiveAt < no.OrderAt {
+			return false
+		}
 	}
-	return l.Linked.OrderAt >= l.Unlinked.OrderAt || no.OrderAt <= l.Unlinked.OrderAt
+	return true
 }
 
 // refCarriable: "A purpose with scope: device is not carried, unless it is

@@ -11,7 +11,7 @@ import (
 // admin sends what an operator would do to a topic.
 func (w *world) admin(req kmsg.Request) kmsg.Response {
 	w.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.ListenAddrs()...))
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers()...))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func (w *world) recreate(name string) {
 	req.Topics = append(req.Topics, t)
 	w.admin(req)
 	var specs []kafka.TopicSpec
-	for _, s := range w.names.Specs(topic.Layout{Partitions: w.partitions, Replication: 1}) {
+	for _, s := range w.names.Specs(topic.Layout{Partitions: w.partitions, Replication: w.cluster.Replication()}) {
 		if s.Name == name {
 			specs = append(specs, s)
 		}

@@ -120,7 +120,7 @@ func TestProcessor_AChangelogThatCannotBeReadStopsThePartition(t *testing.T) {
 			w.produce(record(w))
 			p := w.start()
 			text := w.alarmed(p)
-			if !strings.Contains(text, name) || !strings.Contains(text, "t.consent.state/0@0") {
+			if !strings.Contains(text, name) || !strings.Contains(text, w.names.State()+"/0@0") {
 				t.Errorf("alarm %q, want it to name the position and %q", text, name)
 			}
 			if strings.Contains(text, "anna") {

@@ -12,9 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/assent-dev/assent/consent"
-	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/token"
-	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/processor/decision"
 	"github.com/assent-dev/assent/processor/owner"
 )
@@ -125,6 +123,7 @@ func TestProcessor_GoesOnAfterTheBrokerWasAway(t *testing.T) {
 	r := seed(t)
 	dir := t.TempDir()
 	w := newWorld(t, 3, kfake.DataDir(dir))
+	w.cluster.InProcessOnly("restarts the broker on its port")
 	log := randomLog(r, 900)
 	w.publish(log[:300]...)
 	p := w.start(func(c *Config) { c.BatchRecords = 20 })
@@ -143,18 +142,18 @@ func TestProcessor_GoesOnAfterTheBrokerWasAway(t *testing.T) {
 // restartBroker closes the broker and opens it again on its port.
 func (w *world) restartBroker(dir string) {
 	w.Helper()
-	addr := w.cluster.ListenAddrs()[0]
+	addr := w.brokers()[0]
 	port, err := strconv.Atoi(addr[len("127.0.0.1:"):])
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.cluster.Close()
+	w.fake.Close()
 	w.eventually("the broker opens again", func() error {
 		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond), kfake.Ports(port), kfake.DataDir(dir))
 		if err != nil {
 			return err
 		}
-		w.cluster = c
+		w.fake = c
 		return nil
 	})
 }
@@ -177,50 +176,5 @@ func TestConfig_EveryFaultIsTold(t *testing.T) {
 	_, err := New(Config{Stripes: -1, BatchRecords: -1, BatchBytes: 1, SessionTimeout: 1, FinishTimeout: -1, Pace: time.Minute, TransactionTimeout: 1, CacheBytes: 1}, nil)
 	if faults, ok := err.(interface{ Unwrap() []error }); !ok || len(faults.Unwrap()) != 8 {
 		t.Errorf("faults: %v; want 8", err)
-	}
-}
-
-func BenchmarkPipeline(b *testing.B) {
-	r := seed(b)
-	w := newWorld(b, 12)
-	const total = 40_000
-	var records []kafka.Record
-	for i := range total {
-		e := event(r, consent.Subject("user:"+strconv.Itoa(i%5000)), [...]consent.Action{consent.Grant, consent.Withdraw}[i/5000%2], "m.e", i)
-		records = append(records, w.record(&e))
-	}
-	for i := 0; i < total; i += 1000 {
-		w.produce(records[i : i+1000]...)
-	}
-	b.ResetTimer()
-	for n := range b.N {
-		// Each round is another installation's group over the same events.
-		names := w.names
-		names.Prefix = "r" + strconv.Itoa(n) + "."
-		if _, err := w.client.Provision(w.ctx, names.Specs(topic.Layout{Partitions: 12, Replication: 1}), false); err != nil {
-			b.Fatal(err)
-		}
-		for i := 0; i < total; i += 1000 {
-			batch := make([]kafka.Record, 1000)
-			copy(batch, records[i:])
-			for j := range batch {
-				batch[j].Topic = names.Events()
-			}
-			w.produce(batch...)
-		}
-		began := time.Now()
-		old := w.names
-		w.names = names
-		p := w.start()
-		p.awaitFolded()
-		folded := time.Since(began)
-		p.stop()
-		began = time.Now()
-		p = w.start()
-		p.awaitReady()
-		b.ReportMetric(total/folded.Seconds(), "events/s")
-		b.ReportMetric(5000*2/time.Since(began).Seconds(), "restored-rows/s")
-		p.stop()
-		w.names = old
 	}
 }

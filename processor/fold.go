@@ -140,7 +140,48 @@ func (s *subjectFold) wholeMoved() bool {
 	if s.before == nil {
 		return s.state.Whole.Clock != 0 || len(s.state.Whole.Jurisdictions) > 0
 	}
+	return s.before.Whole.Clock != s.state.Whole.Clock || s.moreThanTheClockMoved()
+}
+
+func (s *subjectFold) moreThanTheClockMoved() bool {
 	was, is := &s.before.Whole, &s.state.Whole
-	return was.Clock != is.Clock || was.VersionFloor != is.VersionFloor || was.Erased != is.Erased ||
+	return was.VersionFloor != is.VersionFloor || was.Erased != is.Erased ||
 		!slices.Equal(was.Jurisdictions, is.Jurisdictions) || !slices.Equal(was.Links, is.Links)
+}
+
+// rootMoved tells whether the "*" row has to be written. Of nearly every event the
+// clock is all of it that moves, and that stands in the row of the event too: it is
+// not written twice, see [settleClock].
+func (s *subjectFold) rootMoved() bool {
+	if s.before == nil || s.moreThanTheClockMoved() {
+		return true
+	}
+	was, is := s.before.Row(consent.Root), s.state.Row(consent.Root)
+	if (was == nil) != (is == nil) || was != nil && *was != *is {
+		return true
+	}
+	for i := range s.state.Rows {
+		if rowClock(&s.state.Rows[i]) == s.state.Whole.Clock {
+			return false
+		}
+	}
+	return true
+}
+
+// rowClock is the largest received_at in a row.
+func rowClock(r *consent.Row) (clock consent.Instant) {
+	for _, record := range [...]*consent.Record{r.Yes, r.Pending, r.No, r.Ended} {
+		if record != nil {
+			clock = max(clock, record.ReceivedAt)
+		}
+	}
+	return clock
+}
+
+// settleClock completes a State that was read row by row: its clock is the largest
+// time in any of them.
+func settleClock(s *consent.State) {
+	for i := range s.Rows {
+		s.Whole.Clock = max(s.Whole.Clock, rowClock(&s.Rows[i]))
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/processor/owner"
@@ -35,7 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(brokertest.Main(m.Run, os.Getenv))
 }
 
 const patience = 20 * time.Second
@@ -53,7 +55,8 @@ func seed(t testing.TB) *rand.Rand {
 type world struct {
 	testing.TB
 	ctx        context.Context
-	cluster    *kfake.Cluster
+	cluster    *brokertest.Cluster
+	fake       *kfake.Cluster // nil on Apache Kafka
 	client     *kafka.Client
 	producer   *kafka.Producer
 	names      topic.Names
@@ -62,24 +65,40 @@ type world struct {
 
 func newWorld(t testing.TB, partitions int, options ...kfake.Opt) *world {
 	t.Helper()
-	cluster, err := kfake.NewCluster(append(options, kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	return newWorldOn(t, partitions, brokertest.Options{}, options...)
+}
+
+// newWorldOn is a world on brokers with what the test needs of them.
+func newWorldOn(t testing.TB, partitions int, brokers brokertest.Options, options ...kfake.Opt) *world {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	t.Cleanup(cancel)
-	w := &world{TB: t, ctx: ctx, cluster: cluster, partitions: partitions, names: topic.Names{Prefix: "t."}}
-	t.Cleanup(func() { w.cluster.Close() })
+	w := &world{TB: t, ctx: ctx, partitions: partitions}
+	brokers.InProcess = func() []string {
+		var err error
+		if w.fake, err = kfake.NewCluster(append(options, kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))...); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.fake.Close() })
+		return w.fake.ListenAddrs()
+	}
+	w.cluster = brokertest.Start(t, brokers)
+	w.names.Prefix = w.cluster.Prefix()
 	w.client = w.newClient()
-	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: 1}), false); err != nil {
+	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: w.cluster.Replication()}), false); err != nil {
 		t.Fatal(err)
 	}
-	w.producer = w.client.NewProducer(kafka.ProducerOptions{MaxBatchBytes: maxBatchBytes})
+	w.producer = w.client.NewProducer(kafka.ProducerOptions{MaxBatchBytes: maxBatchBytes, DeliveryTimeout: time.Minute})
 	t.Cleanup(func() { _ = w.producer.Close() })
 	return w
 }
 
-func (w *world) brokers() []string { return w.cluster.ListenAddrs() }
+func (w *world) brokers() []string {
+	if w.fake != nil {
+		return w.fake.ListenAddrs() // it may have been opened again
+	}
+	return w.cluster.Addrs()
+}
 
 func (w *world) newClient() *kafka.Client {
 	w.Helper()
@@ -156,18 +175,26 @@ func (r *running) die() {
 	r.stop()
 }
 
-// awaitFolded waits until everything in the log is folded by r.
+// awaitFolded waits until everything in the log is folded by r, what links carried
+// meanwhile too: that is in the log before its cause counts as folded.
 func (r *running) awaitFolded() {
 	r.w.Helper()
 	ctx, cancel := context.WithTimeout(r.w.ctx, patience)
 	defer cancel()
-	for index, end := range r.w.ends(r.w.names.Events()) {
-		if end == 0 {
-			continue
+	for ends := r.w.ends(r.w.names.Events()); ; {
+		for index, end := range ends {
+			if end == 0 {
+				continue
+			}
+			if err := r.waitFolded(ctx, index, int64(end)-1); err != nil {
+				r.w.Fatalf("partition %d is not folded up to %d: %v; %v", index, end, err, r.Ready())
+			}
 		}
-		if err := r.waitFolded(ctx, index, int64(end)-1); err != nil {
-			r.w.Fatalf("partition %d is not folded up to %d: %v; %v", index, end, err, r.Ready())
+		again := r.w.ends(r.w.names.Events())
+		if maps.Equal(again, ends) {
+			return
 		}
+		ends = again
 	}
 }
 
@@ -217,7 +244,7 @@ func (w *world) logs(topic string) []kafka.Partition {
 
 func (w *world) ends(topic string) map[int32]kafka.NextOffset {
 	w.Helper()
-	found, err := w.client.Offsets(w.ctx, w.logs(topic), kafka.Latest)
+	found, err := w.client.Offsets(w.ctx, w.logs(topic), kafka.LatestStable)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -349,6 +376,7 @@ func (w *world) loggedBelow(limit kafka.NextOffset) map[consent.SubjectID]consen
 		if row.Row != (consent.Row{Purpose: consent.Root}) {
 			s.PutRow(row.Row)
 		}
+		settleClock(&s)
 		states[id] = s
 	}
 	return states
@@ -377,6 +405,10 @@ func (w *world) reference() (states map[consent.SubjectID]consent.State, changes
 // equal states, and each change told exactly once, in the order of its versions.
 func (w *world) requireReference() {
 	w.Helper()
+	if w.cluster.Apache() { // readers see the end of a transaction a moment after it was answered
+		w.awaitReference(10 * time.Second)
+		return
+	}
 	for _, fault := range w.differences() {
 		w.Error(fault)
 	}
@@ -394,7 +426,10 @@ func (w *world) differences() (faults []string) {
 		fault("%d states, want %d", len(states), len(wantStates))
 	}
 	for id, want := range wantStates {
-		if got := states[id]; !bytes.Equal(w.encoded(&got), w.encoded(&want)) {
+		got, there := states[id]
+		if !there {
+			fault("state of %s is missing", id.Subject)
+		} else if !bytes.Equal(w.encoded(&got), w.encoded(&want)) {
 			fault("state of %s differs:\n got %s\nwant %s", id.Subject, dump(got), dump(want))
 		}
 	}
@@ -487,39 +522,75 @@ func event(r *rand.Rand, subject consent.Subject, action consent.Action, purpose
 var allPurposes = []consent.Purpose{"*", "a", "m", "m.e", "m.s"}
 
 // randomLog is a log of events over few subjects and purposes: late ones, repeated
-// ones, with and without expiry, jurisdictions, double opt-in, test.
+// ones, with and without expiry, jurisdictions, double opt-in and its confirmation,
+// grants taken back by name, links that carry, erasures, test.
 func randomLog(r *rand.Rand, n int) []consent.Event {
-	pick := func(of ...consent.Action) consent.Action { return of[r.IntN(len(of))] }
-	var log []consent.Event
+	var log, grants []consent.Event
 	for clock := 1; len(log) < n; clock += r.IntN(5) {
 		if len(log) > 0 && r.IntN(8) == 0 {
 			log = append(log, log[r.IntN(len(log))])
 			continue
 		}
-		subject := consent.Subject(fmt.Sprintf("user:%d", r.IntN(9)))
-		purpose := allPurposes[r.IntN(len(allPurposes))]
-		action := pick(consent.Grant, consent.Grant, consent.Grant, consent.Refuse, consent.Withdraw, consent.Withdraw, consent.Invalidate, consent.Request, consent.Defer)
-		if action == consent.Grant && purpose == consent.Root {
-			purpose = "m.e"
-		}
-		e := event(r, subject, action, purpose, clock)
-		e.EffectiveAt = e.ReceivedAt.Add(-time.Duration(r.IntN(20)) * time.Second)
-		for _, p := range allPurposes {
-			if purpose.Covers(p) && p != consent.Root {
-				e.Policy.Covers = append(e.Policy.Covers, p)
+		e := randomEvent(r, clock)
+		switch {
+		case e.Action == consent.Grant:
+			grants = append(grants, e)
+		case len(grants) > 0 && (e.Action == consent.Confirm || e.Action == consent.Invalidate && r.IntN(2) == 0):
+			g := grants[r.IntN(len(grants))]
+			ref := &consent.EventRef{EventID: g.ID, EffectiveAt: g.EffectiveAt}
+			e.Subject, e.Purpose, e.Test = g.Subject, g.Purpose, g.Test
+			if e.Action == consent.Confirm {
+				e.Confirms, e.Policy = ref, g.Policy
+			} else {
+				e.Invalidates = ref
 			}
+		case e.Action == consent.Confirm:
+			continue // nothing to confirm yet
 		}
-		if action == consent.Grant {
-			if r.IntN(3) == 0 {
-				e.Policy.ExpiresAt = e.EffectiveAt.Add(time.Duration(1+r.IntN(30)) * time.Second)
-			}
-			e.Policy.DoubleOptIn = r.IntN(5) == 0
-		}
-		e.Jurisdiction = [...]consent.Jurisdiction{"", "DE", "US-CA"}[r.IntN(3)]
-		e.Test = r.IntN(10) == 0
 		log = append(log, e)
 	}
 	return log
+}
+
+func randomEvent(r *rand.Rand, clock int) consent.Event {
+	subject := func() consent.Subject {
+		return consent.Subject(fmt.Sprintf("%s:%d", [...]string{"user", "user", "device"}[r.IntN(3)], r.IntN(5)))
+	}
+	actions := [...]consent.Action{
+		consent.Grant, consent.Grant, consent.Grant, consent.Grant, consent.Refuse, consent.Withdraw, consent.Withdraw, consent.Invalidate,
+		consent.Request, consent.Defer, consent.Confirm, consent.Link, consent.Unlink,
+	}
+	action, purpose := actions[r.IntN(len(actions))], allPurposes[r.IntN(len(allPurposes))]
+	if r.IntN(40) == 0 {
+		action = consent.Erase
+	}
+	switch {
+	case action.Whole():
+		purpose = consent.Root
+	case action == consent.Grant && purpose == consent.Root:
+		purpose = "m.e"
+	}
+	e := event(r, subject(), action, purpose, clock)
+	e.EffectiveAt = e.ReceivedAt.Add(-time.Duration(r.IntN(20)) * time.Second)
+	if action == consent.Link || action == consent.Unlink {
+		for e.LinkTo = subject(); e.LinkTo == e.Subject; {
+			e.LinkTo = subject()
+		}
+	}
+	for _, p := range allPurposes {
+		if purpose.Covers(p) && p != consent.Root {
+			e.Policy.Covers = append(e.Policy.Covers, p)
+		}
+	}
+	if action == consent.Grant {
+		if r.IntN(3) == 0 {
+			e.Policy.ExpiresAt = e.EffectiveAt.Add(time.Duration(1+r.IntN(30)) * time.Second)
+		}
+		e.Policy.DoubleOptIn = r.IntN(5) == 0
+	}
+	e.Jurisdiction = [...]consent.Jurisdiction{"", "DE", "US-CA"}[r.IntN(3)]
+	e.Test = r.IntN(10) == 0
+	return e
 }
 
 var errCrash = errors.New("crash, by the test")

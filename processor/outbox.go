@@ -117,7 +117,7 @@ type rowWrite struct {
 const inputHeader = "input_offset"
 
 // rowWrites encodes the rows that moved, tombstones for those that are gone, and
-// each subject's "*" row last.
+// last of each subject's, where something of it moved, the "*" row.
 func rowWrites(names topic.Names, moved []*subjectFold) ([]rowWrite, error) {
 	var writes []rowWrite
 	for _, s := range moved {
@@ -155,6 +155,9 @@ func rowWrites(names topic.Names, moved []*subjectFold) ([]rowWrite, error) {
 				return nil, err
 			}
 			add(is.Purpose, value, was, is)
+		}
+		if !s.rootMoved() {
+			continue
 		}
 		is := &consent.Row{Purpose: consent.Root}
 		if r := s.state.Row(consent.Root); r != nil {

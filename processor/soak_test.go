@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -18,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
 )
 
@@ -240,4 +244,44 @@ func TestSoak_AZombieIsRefused(t *testing.T) {
 	if zombie.log.count(fencedWords)+other.log.count(fencedWords) == 0 {
 		t.Log("no suspended processor woke up within a transaction this time")
 	}
+}
+
+// One of three brokers is killed, again and again, under load.
+func TestSoak_KillsOfOneOfThreeBrokersLoseAndDoubleNothing(t *testing.T) {
+	r := seed(t)
+	w := newWorldOn(t, 6, brokertest.Options{Brokers: 3, OwnCluster: true})
+	for i := range 2 {
+		w.spawn("processor-"+strconv.Itoa(i), 3)
+	}
+	stop := make(chan struct{})
+	published := w.load(rand.New(rand.NewPCG(r.Uint64(), 2)), stop)
+	for range *soakRounds {
+		time.Sleep(time.Duration(500+r.IntN(3000)) * time.Millisecond) // the random moment
+		n := 1 + r.IntN(3)
+		w.cluster.Kill(n)
+		time.Sleep(time.Duration(r.IntN(3000)) * time.Millisecond)
+		w.cluster.Restart(n)
+		w.awaitInSync()
+	}
+	close(stop)
+	n := published()
+	w.awaitReference(3 * time.Minute)
+	t.Logf("%d kills of a broker, %d events, %d changes: as the straight fold, each once", *soakRounds, n, len(w.changes()))
+}
+
+// awaitInSync waits until writes reach two brokers again everywhere: the next kill
+// would else take the only copy away, and with it the quorum.
+func (w *world) awaitInSync() {
+	w.Helper()
+	w.eventually("every partition is in sync", func() error {
+		req := kmsg.NewPtrMetadataRequest()
+		for _, p := range w.admin(req).(*kmsg.MetadataResponse).Topics {
+			for _, at := range p.Partitions {
+				if len(at.ISR) < 3 {
+					return fmt.Errorf("partition %d has %d copies in sync", at.Partition, len(at.ISR))
+				}
+			}
+		}
+		return nil
+	})
 }

@@ -111,6 +111,9 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 	if err != nil {
 		return nil, &storeError{fmt.Errorf("read a subject: %w", err)}
 	}
+	if state != nil {
+		settleClock(state)
+	}
 	return state, nil
 }
 

@@ -35,8 +35,10 @@ if ! right; then
   trap 'rm -rf "$work"' EXIT
   echo "kafka: fetching Apache Kafka $version by Maven into $jars" >&2
   # -C: a file whose checksum is wrong ends it.
-  mvn -B -q -C -Dstyle.color=never -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$work/jars" >&2 ||
+  if ! mvn -B -q -C -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$work/jars" >"$work/said" 2>&1; then
+    sed 's/^/  /' "$work/said" >&2
     fail "Maven could not fetch the jars (see above): check the network, and the mirrors in Maven's settings.xml"
+  fi
   cp "$here/pom.xml" "$work/jars/pom.xml"
   if ! right; then
     [ ! -e "$jars" ] || mv "$jars" "$work/old"

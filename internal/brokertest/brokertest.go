@@ -255,7 +255,7 @@ func (c *Cluster) ApacheOnly(reason string) {
 func (c *Cluster) Kill(n int) { c.tb.Helper(); c.command(n, "kill") }
 
 // Restart starts broker n again and waits until it is ready: let in by the
-// controller, but not yet in the in-sync set of each partition.
+// controller, but not in sync with the others ([Cluster.AwaitInSync]).
 func (c *Cluster) Restart(n int) { c.tb.Helper(); c.command(n, "start") }
 
 func (c *Cluster) command(n int, command string) {

@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
 )
@@ -79,39 +76,6 @@ func requireAll(t *testing.T, client *kafka.Client, topic string, partitions int
 	}
 }
 
-// awaitInSync waits until each partition of a topic has all its copies in sync.
-func awaitInSync(t *testing.T, c *brokertest.Cluster, topic string) {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	req := kmsg.NewPtrMetadataRequest()
-	rt := kmsg.NewMetadataRequestTopic()
-	rt.Topic = kmsg.StringPtr(topic)
-	req.Topics = append(req.Topics, rt)
-	complete := func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		resp, err := req.RequestWith(ctx, client)
-		if err != nil || len(resp.Topics) != 1 {
-			return false
-		}
-		for _, p := range resp.Topics[0].Partitions {
-			if p.ErrorCode != 0 || len(p.ISR) != c.Replication() {
-				return false
-			}
-		}
-		return len(resp.Topics[0].Partitions) > 0
-	}
-	for deadline := time.Now().Add(2 * patience); !complete(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("the copies of %s are not in sync after %s", topic, 2*patience)
-		}
-	}
-}
-
 func TestThreeBrokers_GoOnWithoutOneAndLoseNothingAcknowledged(t *testing.T) {
 	c := brokertest.Start(t, brokertest.Options{Brokers: 3, OwnCluster: true})
 	client := connect(t, c)
@@ -125,7 +89,7 @@ func TestThreeBrokers_GoOnWithoutOneAndLoseNothingAcknowledged(t *testing.T) {
 		stalled := time.Since(from)
 		c.Restart(n + 1)
 		t.Logf("broker %d: 20 more acknowledged %.1f s after its kill", n+1, stalled.Seconds())
-		awaitInSync(t, c, topic) // or the next kill takes the second copy of three
+		c.AwaitInSync() // or the next kill takes the second copy of three
 	}
 	requireAll(t, client, topic, 6, l.stop())
 }

@@ -70,10 +70,10 @@ func (p *Partition) engineOptions(f *fault) *pebble.Options {
 	inPlace := pebble.SpanPolicy{DisableValueSeparationBySuffix: true}
 	o.Experimental.SpanPolicyFunc = func([]byte) (pebble.SpanPolicy, []byte, error) { return inPlace, nil, nil }
 	o.Experimental.CompactionScheduler = p.store.compactions.newMember(func() bool {
-		return !p.throttle.loading.Load() && f.check() == nil
+		return !p.throttle.loading.Load() && !f.closing.Load() && f.check() == nil
 	})
 	for i := range o.TargetFileSizes {
-		o.TargetFileSizes[i] = tableBytes
+		o.TargetFileSizes[i] = 2 * int64(p.store.options.MemtableBytes)
 	}
 	for i := range o.Levels {
 		o.Levels[i] = pebble.LevelOptions{
@@ -108,11 +108,14 @@ type hastyFS struct {
 	closing *atomic.Bool
 }
 
+// compactionWrites is the engine's word for what a compaction writes.
+const compactionWrites = "pebble-compaction"
+
 var errClosing = errors.New("the store is being closed")
 
 // Create is how tables, manifests and the engine's notes begin.
 func (h hastyFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if h.closing.Load() && strings.HasSuffix(name, ".sst") {
+	if h.closing.Load() && c == compactionWrites {
 		return nil, errClosing
 	}
 	return h.FS.Create(name, c)
@@ -159,7 +162,7 @@ type fault struct {
 	first    func(error)
 	happened chan struct{} // closed by first
 	err      error         // read after happened
-	// closing: everything is flushed, and what goes wrong from now on harms nothing.
+	// closing: compactions give up.
 	closing atomic.Bool
 }
 
@@ -180,7 +183,7 @@ func newFault(fs vfs.FS, dir string, log *slog.Logger) *fault {
 const damagedFile = "DAMAGED"
 
 func (f *fault) set(err error) {
-	if f.closing.Load() {
+	if errors.Is(err, errClosing) {
 		return
 	}
 	f.once.Do(func() { f.first(err) })

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"testing"
 )
 
 // sample makes rows of the size and grain of consent.state: keys of about 60 bytes, nine
@@ -75,4 +76,22 @@ func (s *sample) shuffled(n int64) []Row {
 		rows = append(rows, Row{Key: arena[at:mid:mid], Value: arena[mid:len(arena):len(arena)]})
 	}
 	return rows
+}
+
+func openPartition(tb testing.TB, o Options) (*Store, *Partition) {
+	tb.Helper()
+	s, err := Open(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	p, err := s.Partition(0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s, p
 }

@@ -110,6 +110,7 @@ func (p *Partition) Close() error {
 	if p.db == nil {
 		return nil
 	}
+	p.fault.closing.Store(true)
 	err := p.flush()
 	return errors.Join(err, p.closeEngine())
 }

@@ -1,0 +1,343 @@
+package processor
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/topic"
+	"github.com/assent-dev/assent/schemas"
+)
+
+// benchEventCount is how many events a benchmark over a broker folds.
+var benchEventCount = flag.Int("bench.events", 400_000, "events of the benchmarks over a broker")
+
+const benchStripes = 2
+
+// BenchmarkFoldBesideABareProgram folds the same log twice, over the same broker in the
+// same run: by the processor, and by a program that does as little as one can that keeps
+// the last word of each key in a map and writes states and changes in transactions. Then
+// it restores the processor's states from the changelog. Run it with -benchtime 1x, and
+// with ASSENT_TEST_KAFKA=apache for a broker that is not in the process.
+func BenchmarkFoldBesideABareProgram(b *testing.B) {
+	for range b.N {
+		w := newWorld(b, 6)
+		total := w.publishBench(*benchEventCount)
+		bare := total / w.runBare().Seconds()
+
+		p, took := w.fold()
+		fold := total / took.Seconds()
+		p.stop()
+		b.ReportMetric(fold, "events/s")
+		b.ReportMetric(bare, "bare-events/s")
+		b.ReportMetric(fold/bare, "of-bare")
+
+		began := time.Now()
+		p = w.start(func(c *Config) { c.Stripes = benchStripes })
+		p.awaitReady()
+		records := 0.0
+		for _, end := range w.ends(w.names.State()) {
+			records += float64(end)
+		}
+		b.ReportMetric(records/time.Since(began).Seconds(), "restored-records/s")
+		p.stop()
+	}
+}
+
+// fold runs a processor until the log is folded.
+func (w *world) fold() (*running, time.Duration) {
+	began := time.Now()
+	p := w.start(func(c *Config) { c.Stripes = benchStripes; c.StateDir = w.TempDir() })
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Minute)
+	defer cancel()
+	for index, end := range w.ends(w.names.Events()) {
+		if err := p.waitFolded(ctx, index, int64(end)-1); err != nil {
+			w.Fatal(err)
+		}
+	}
+	return p, time.Since(began)
+}
+
+func (w *world) publishBench(n int) (total float64) {
+	w.Helper()
+	messages := benchEvents(n)
+	for chunk := range slices.Chunk(messages, 20_000) {
+		records := make([]kafka.Record, len(chunk))
+		for i := range chunk {
+			records[i] = kafka.Record{Topic: w.names.Events(), Key: chunk[i].Key, Value: chunk[i].Value}
+		}
+		w.produce(records...)
+	}
+	return float64(n)
+}
+
+// runBare folds the log by the bare program, and gives how long it took.
+func (w *world) runBare() time.Duration {
+	w.Helper()
+	names := topic.Names{Prefix: w.names.Prefix + "bare."}
+	var specs []kafka.TopicSpec
+	for _, s := range names.Specs(topic.Layout{Partitions: w.partitions, Replication: w.cluster.Replication()}) {
+		if s.Name == names.State() || s.Name == names.Changes() {
+			specs = append(specs, s)
+		}
+	}
+	if _, err := w.client.Provision(w.ctx, specs, false); err != nil {
+		w.Fatal(err)
+	}
+	ends := w.ends(w.names.Events())
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(len(ends)))
+	began := time.Now()
+	err := w.client.RunGroup(ctx, kafka.GroupOptions{Group: names.ProcessorGroup(), Topics: []string{w.names.Events()}, Stripes: benchStripes},
+		func(ctx context.Context, claim *kafka.Claim) error {
+			bare := &bareStripe{w: w, names: names, claim: claim, ends: ends, last: make(map[string]bareWord), done: func() {
+				if left.Add(-1) == 0 {
+					cancel()
+				}
+			}}
+			err := bare.run(ctx)
+			if err != nil && ctx.Err() == nil {
+				w.Error(err)
+				cancel()
+			}
+			return err
+		})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return time.Since(began)
+}
+
+// bareWord is the last word on one purpose.
+type bareWord struct {
+	action byte
+	at     int64
+}
+
+type bareStripe struct {
+	w     *world
+	names topic.Names
+	claim *kafka.Claim
+	ends  map[int32]kafka.NextOffset
+	last  map[string]bareWord
+	done  func()
+}
+
+func (s *bareStripe) run(ctx context.Context) error {
+	tx, err := s.w.client.OpenTransactor(ctx, kafka.TransactorOptions{ID: s.names.TransactionalID(benchStripes, s.claim.Stripe()), MaxBatchBytes: maxBatchBytes})
+	if err != nil {
+		return err
+	}
+	from, err := s.claim.Positions(ctx)
+	if err != nil {
+		return err
+	}
+	fetcher := s.w.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: 4 << 20, MaxRecords: 10_000})
+	defer func() { _ = fetcher.Close() }()
+	var partitions []kafka.Partition
+	for at := range from {
+		partitions = append(partitions, kafka.Partition{Topic: s.names.State(), Index: at.Index}, kafka.Partition{Topic: s.names.Changes(), Index: at.Index})
+	}
+	var records []kafka.Record
+	var arena []byte
+	for ctx.Err() == nil {
+		batches, err := fetcher.Fetch(ctx)
+		if err != nil {
+			return err
+		}
+		if len(batches) == 0 {
+			continue
+		}
+		records, arena = records[:0], make([]byte, 0, 1<<20)
+		commits := make(map[kafka.Partition]kafka.Commit)
+		for i := range batches {
+			for j := range batches[i].Messages {
+				if records, arena, err = s.take(&batches[i].Messages[j], records, arena); err != nil {
+					return err
+				}
+			}
+			commits[batches[i].Partition] = kafka.Commit{Next: batches[i].Next}
+		}
+		if err := tx.Begin(ctx, s.claim, partitions); err != nil {
+			return err
+		}
+		if len(records) > 0 {
+			if _, err := tx.Write(ctx, records); err != nil {
+				return err
+			}
+		}
+		if err := tx.CommitOffsets(ctx, s.claim, commits); err != nil {
+			return err
+		}
+		if err := tx.End(ctx); err != nil {
+			return err
+		}
+		for at, commit := range commits {
+			if commit.Next == s.ends[at.Index] {
+				s.done()
+			}
+		}
+	}
+	return nil
+}
+
+// take keeps the last word, and writes it; where it differs, a change too.
+func (s *bareStripe) take(m *kafka.Message, records []kafka.Record, arena []byte) ([]kafka.Record, []byte, error) {
+	e, err := readBare(m.Value)
+	if err != nil {
+		return records, arena, err
+	}
+	from := len(arena)
+	arena = append(append(append(arena, m.Key...), '|'), e.purpose...)
+	key := arena[from:len(arena):len(arena)]
+	before, known := s.last[string(key)]
+	if known && before.at > e.at {
+		return records, arena, nil
+	}
+	s.last[string(key)] = bareWord{e.action, e.at}
+	from = len(arena)
+	arena = append(arena, e.action, before.action)
+	arena = binary.BigEndian.AppendUint64(arena, uint64(e.at))
+	arena = append(arena, e.id...)
+	value := arena[from:len(arena):len(arena)]
+	subject := key[:len(m.Key):len(m.Key)]
+	records = append(records, kafka.Record{Topic: s.names.State(), Key: key, Value: value, PartitionKey: subject})
+	if before.action != e.action {
+		records = append(records, kafka.Record{Topic: s.names.Changes(), Key: subject, Value: value})
+	}
+	return records, arena, nil
+}
+
+// bareEvent is what the bare program reads of an event: slices of its bytes.
+type bareEvent struct {
+	id, purpose []byte
+	action      byte
+	at          int64
+}
+
+var errBare = errors.New("the bare program cannot read the event")
+
+// readBare walks over the first twelve fields of the schema.
+func readBare(b []byte) (e bareEvent, err error) {
+	b = b[10:] // the frame
+	long := func() int64 {
+		v, n := binary.Varint(b)
+		b = b[max(0, n):]
+		return v
+	}
+	take := func(n int64) []byte {
+		if n < 0 || int64(len(b)) < n {
+			err, n = errBare, 0
+		}
+		out := b[:n]
+		b = b[n:]
+		return out
+	}
+	optional := func(n int64) []byte {
+		if long() == 0 {
+			return nil
+		}
+		return take(n)
+	}
+	e.id = optional(16)
+	optional(16)
+	optional(16)
+	take(long()) // tenant
+	take(long()) // subject
+	e.purpose = take(long())
+	e.action = byte(long())
+	if long() == 1 { // property
+		take(long())
+	}
+	for range 4 { // occurred, sent, received, effective
+		if long() == 1 {
+			e.at = long()
+		}
+	}
+	return e, err
+}
+
+// BenchmarkChangeVisible measures, at 1,000 events a second over six partitions, the time
+// from an event's acknowledgement to its change at a read_committed reader.
+func BenchmarkChangeVisible(b *testing.B) {
+	r := seed(b)
+	w := newWorld(b, 6)
+	p := w.start(func(c *Config) { c.Stripes = benchStripes; c.StateDir = w.TempDir() })
+	p.awaitReady()
+	const perSecond, seconds = 1000, 8
+	for range b.N {
+		var mu sync.Mutex
+		acked := make(map[consent.UUID]time.Time)
+		seen := make(map[consent.UUID]time.Time)
+		from := make(map[kafka.Partition]kafka.NextOffset)
+		for index, end := range w.ends(w.names.Changes()) {
+			from[kafka.Partition{Topic: w.names.Changes(), Index: index}] = end
+		}
+		fetcher := w.newClient().NewFetcher(from, kafka.FetchOptions{})
+		reading, stop := context.WithCancel(w.ctx)
+		var reader, writers sync.WaitGroup
+		reader.Go(func() {
+			for {
+				batches, err := fetcher.Fetch(reading)
+				if err != nil {
+					return
+				}
+				now := time.Now()
+				for _, batch := range batches {
+					for i := range batch.Messages {
+						c, err := schemas.DecodeChange(batch.Messages[i].Value)
+						if err != nil {
+							b.Error(err)
+						}
+						mu.Lock()
+						seen[c.EventID] = now
+						mu.Unlock()
+					}
+				}
+			}
+		})
+		tick := time.NewTicker(time.Second / perSecond)
+		for i := range perSecond * seconds {
+			<-tick.C
+			e := event(r, consent.Subject("user:"+consent.DeriveUUID(consent.NamespaceChange, binary.AppendVarint(nil, int64(i)+r.Int64()/2)).String()), consent.Withdraw, "m.e", i)
+			record := w.record(&e)
+			writers.Go(func() {
+				w.produce(record)
+				now := time.Now()
+				mu.Lock()
+				acked[e.ID] = now
+				mu.Unlock()
+			})
+		}
+		tick.Stop()
+		writers.Wait()
+		w.eventually("every change is seen", func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(seen) < perSecond*seconds {
+				return errors.New("not all")
+			}
+			return nil
+		})
+		stop()
+		reader.Wait()
+		_ = fetcher.Close()
+		var took []time.Duration
+		for id, at := range acked {
+			took = append(took, seen[id].Sub(at))
+		}
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	}
+}
