@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-setup test-kafka soak fuzz bench lint fmt generated clean
+.PHONY: help build run test test-setup test-kafka soak mutants fuzz bench lint fmt generated clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ soak: test-setup ## kill -9, SOAK times: of processors, of `assent up` whole; an
 	$(GO) test ./processor -count=1 -v -run 'TestSoak_(KillsOfOneOfThreeProcessors|AZombie)' -soak $(SOAK) -timeout 90m
 	$(GO) test ./cmd/assent -count=1 -v -run TestUp_KillsLoseNothingThatWasAnswered202 -kills $(SOAK) -timeout 90m
 	ASSENT_TEST_KAFKA=apache3 $(GO) test ./processor -count=1 -v -run TestSoak_KillsOfOneOfThreeBrokers -soak $$(( $(SOAK) / 10 )) -timeout 90m
+
+mutants: ## switch each mechanism of docs/guarantees.md off, and see its test fail (WORDS=fold: those so named)
+	@deploy/libchdb/fetch.sh
+	$(GO) run ./internal/mutants $(WORDS)
 
 FUZZTIME ?= 30s
 fuzz: ## each fuzz target for FUZZTIME (default 30s)

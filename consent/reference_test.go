@@ -355,8 +355,12 @@ type refTold struct {
 func refChanges(log []consent.Event) [][]refChange {
 	r := refTeller{told: map[consent.Purpose]refTold{}}
 	all := make([][]refChange, len(log))
+	said, heard := refHear(log), 0
 	for i := range log {
-		all[i] = r.hear(refHear(log[:i]), refHear(log[:i+1]), &log[i])
+		if refHeard(&log[i]) {
+			heard++
+			all[i] = r.hear(said[:heard-1], said[:heard], &log[i])
+		}
 	}
 	return all
 }
@@ -369,8 +373,8 @@ type refTeller struct {
 
 // hear gives the changes of one event, sorted by purpose.
 func (r *refTeller) hear(before, said []refSaid, e *consent.Event) (changes []refChange) {
-	if !refHeard(e) || e.Action == consent.Link || e.Action == consent.Unlink {
-		return nil
+	if e.Action == consent.Link || e.Action == consent.Unlink {
+		return nil // of no purpose anything is said
 	}
 	was, is := refErased(before), refErased(said)
 	for _, p := range refReach(said, e, r.told) {

@@ -67,7 +67,9 @@ func brokerTime(m *kafka.Message) consent.Instant {
 // pass the gateway: a protective event then counts from the broker's time, a grant
 // not at all. Source: semantics.md, section 2.
 func stampedBy(e consent.Event, broker consent.Instant) (consent.Event, *refusal) {
-	stamped := e.Policy != nil && e.ReceivedAt != 0 && e.EffectiveAt != 0
+	// What a link carries is the processor's own, and can be the copy of an event
+	// that never had a policy.
+	stamped := (e.Policy != nil || e.Carried != nil) && e.ReceivedAt != 0 && e.EffectiveAt != 0
 	switch {
 	case broker == 0: // no time on the record: nothing to hold the stamps against
 		if !stamped {

@@ -21,6 +21,7 @@ type folding struct {
 	order    []*subjectFold // as they first came, so that what is written repeats
 	changes  []consent.Change
 	carried  []consent.Event // for other subjects' keys
+	dropped  int             // links that fell out of a full list: nothing is carried there any more
 }
 
 // subjectFold is one subject's way through a batch.
@@ -49,6 +50,9 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 		}
 	}()
 	state, changes, carried := f.fold(s.state, e)
+	if _, dropped := consent.DroppedLink(&s.state, &state, e); dropped {
+		f.dropped++
+	}
 	s.state, s.input = state, offset.Next()
 	f.changes = append(f.changes, changes...)
 	f.carried = append(f.carried, carried...)

@@ -26,6 +26,7 @@ type metrics struct {
 	retaken     prometheus.Counter
 	carried     prometheus.Counter
 	expired     prometheus.Counter
+	dropped     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -52,6 +53,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		takeover:    histogram("takeover_seconds", "Time from the claim of a stripe to its first fetch.", prometheus.ExponentialBuckets(0.001, 2, 18)),
 		retaken:     prometheus.NewCounter(prometheus.CounterOpts(opts("takeovers_again_total", "Stripes taken over anew within their claim, after a transaction whose outcome was not known."))),
 		carried:     prometheus.NewCounter(prometheus.CounterOpts(opts("carried_events_total", "Restrictions that links carried to other subjects."))),
+		dropped:     prometheus.NewCounter(prometheus.CounterOpts(opts("dropped_links_total", "Links that fell out of a subject's full list of 256."))),
 		expired:     prometheus.NewCounter(prometheus.CounterOpts(opts("expire_events_total", "Expire events written for grants that ran out."))),
 	}
 	if r == nil {
@@ -59,7 +61,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{m.events, m.changes, m.withdrawals, m.letters, m.lag, m.stopped,
 		m.batch, m.records, m.restored, m.restoreTime, m.restoreRate,
-		m.torn, m.discarded, m.takeover, m.retaken, m.carried, m.expired} {
+		m.torn, m.discarded, m.takeover, m.retaken, m.carried, m.expired, m.dropped} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("processor metrics: %w", err)
 		}

@@ -321,6 +321,10 @@ func (s *stripe) measure(b *batch) {
 	for _, pb := range b.parts {
 		m.lag.WithLabelValues(label(pb.at.Index)).Set(float64(max(0, pb.high-pb.next)))
 		m.carried.Add(float64(len(pb.folding.carried)))
+		if n := pb.folding.dropped; n > 0 {
+			m.dropped.Add(float64(n))
+			s.log.Error("links fell out of a subject's full list; what is said from now on is not carried there", "partition", pb.at.Index, "links", n)
+		}
 		for i := range pb.folding.changes {
 			c := &pb.folding.changes[i]
 			m.changes.WithLabelValues(c.To.String()).Inc()

@@ -291,3 +291,30 @@ func (r *running) hashes(dir string) map[int32][32]byte {
 	}
 	return hashes
 }
+
+// A withdrawal that came without stamps counts at the broker's time; its copy, which
+// a link carries, keeps that time.
+func TestStampedBy_ACopyOfAnUnstampedWithdrawalKeepsItsTimes(t *testing.T) {
+	r := seed(t)
+	e := event(r, anna, consent.Withdraw, "m", 1)
+	e.Policy, e.Carried = nil, &consent.Carried{Subject: ben, EventID: newUUID(r), EffectiveAt: e.EffectiveAt}
+	got, refused := stampedBy(e, e.ReceivedAt.Add(time.Hour))
+	if refused != nil || got.EffectiveAt != e.EffectiveAt || got.ReceivedAt != e.ReceivedAt {
+		t.Errorf("refused %v, effective %s, received %s; want the times of the original", refused, got.EffectiveAt, got.ReceivedAt)
+	}
+}
+
+func TestProcessor_ALinkThatFallsOutOfAFullListIsTold(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	for i := range 258 {
+		link := event(r, anna, consent.Link, "*", i)
+		link.LinkTo = consent.Subject(fmt.Sprintf("user:l%d", i))
+		w.publish(link)
+	}
+	p := w.start()
+	p.awaitFolded()
+	if n := testutil.ToFloat64(p.metrics.dropped); n != 2 {
+		t.Errorf("%v links were told to be dropped, want 2", n)
+	}
+}

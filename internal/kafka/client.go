@@ -27,6 +27,8 @@ type Config struct {
 	TLS *tls.Config
 	// SASL, if set, authenticates every connection.
 	SASL *SASL
+	// Dial opens a connection, below TLS. Default: over TCP, with keep-alive.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// RequestTimeout bounds one request, without the time that a broker holds it on
 	// purpose (a long poll, a join). Default: 10s.
 	RequestTimeout time.Duration
@@ -63,6 +65,9 @@ func New(config Config) (*Client, error) {
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Dial == nil {
+		config.Dial = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
 	}
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("kafka configuration: %w", err)
@@ -146,8 +151,7 @@ func (t *trackedConn) Close() error {
 }
 
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{KeepAlive: 15 * time.Second}
-	conn, err := dialer.DialContext(ctx, network, address)
+	conn, err := c.config.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

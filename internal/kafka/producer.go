@@ -105,12 +105,12 @@ type Producer struct {
 	ctx    context.Context // ends when Close gives up waiting
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	lanes    map[Partition]*lane
-	sender   *senderID // nil = ask for a new one
-	closed   bool
-	running  sync.WaitGroup // lane goroutines
-	initLock sync.Mutex     // one InitProducerID at a time
+	mu      sync.Mutex
+	lanes   map[Partition]*lane
+	sender  *senderID // nil = ask for a new one
+	closed  bool
+	running sync.WaitGroup      // lane goroutines
+	asking  *semaphore.Weighted // one InitProducerID at a time; who waits can give up
 }
 
 // senderID is one producer id of the broker's. A lane that lost an answer for good
@@ -128,6 +128,7 @@ func (c *Client) NewProducer(options ProducerOptions) *Producer {
 		options: options,
 		room:    semaphore.NewWeighted(int64(options.MaxBufferedBytes)),
 		lanes:   make(map[Partition]*lane),
+		asking:  semaphore.NewWeighted(1),
 	}
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
 	return p
@@ -244,8 +245,10 @@ func (p *Producer) enqueue(call *call) error {
 
 // acquireSender returns the current producer id, asking the broker for one if need be.
 func (p *Producer) acquireSender(ctx context.Context) (*senderID, error) {
-	p.initLock.Lock()
-	defer p.initLock.Unlock()
+	if err := p.asking.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("get a producer id: %w", err)
+	}
+	defer p.asking.Release(1)
 	p.mu.Lock()
 	sender := p.sender
 	p.mu.Unlock()

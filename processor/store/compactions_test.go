@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -104,4 +105,39 @@ func TestCompactions_AllRunAndNoMoreAtOnceThanAllowed(t *testing.T) {
 	h.Done() // gives its place to who was refused
 	g.Done()
 	ran.Wait()
+}
+
+// asked blocks while it is asked.
+type asked struct {
+	idle
+	began, end chan struct{}
+}
+
+func (a *asked) GetWaitingCompaction() (bool, pebble.WaitingCompaction) {
+	close(a.began)
+	<-a.end
+	return false, pebble.WaitingCompaction{}
+}
+
+func TestCompactions_AnEngineIsNotAskedOnceItIsClosed(t *testing.T) {
+	c := newCompactions()
+	m := c.newMember(func() bool { return true })
+	e := &asked{began: make(chan struct{}), end: make(chan struct{})}
+	m.Register(2, e)
+	var all sync.WaitGroup
+	all.Go(c.grant)
+	<-e.began
+	gone := make(chan struct{})
+	all.Go(func() {
+		m.Unregister()
+		close(gone)
+	})
+	select {
+	case <-gone:
+		t.Error("unregistered while the engine is being asked")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(e.end)
+	all.Wait()
+	<-gone
 }

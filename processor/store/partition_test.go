@@ -317,6 +317,40 @@ func TestSubject_SeesOneMomentOfAWriter(t *testing.T) {
 	readers.Wait()
 }
 
+// TestWrite_DoesNotOvertakeALoad: a reader applies what Load has gathered while the
+// writer goes on.
+func TestWrite_DoesNotOvertakeALoad(t *testing.T) {
+	_, p := openPartition(t, Options{MemtableBytes: 2 << 20})
+	rows := newSample(1, 250).shuffled(3000)
+	key := rows[1500].Key
+	for round := range 40 {
+		if err := p.Load(rows, Mark{Changelog: 1}); err != nil {
+			t.Fatal(err)
+		}
+		began := make(chan struct{})
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			close(began)
+			_ = p.Subject([]byte("nobody|"), nil)
+		})
+		<-began
+		time.Sleep(time.Duration(round) * 50 * time.Microsecond) // into the middle of it
+		if err := p.Write([]Row{{Key: key, Value: []byte("newer")}}, Mark{Changelog: 2}); err != nil {
+			t.Fatal(err)
+		}
+		reader.Wait()
+		err := p.Subject(key, func(_, v []byte) error {
+			if string(v) != "newer" {
+				return errors.New("the older row came last")
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSubject_EndsWithTheCallersError(t *testing.T) {
 	_, p := openPartition(t, Options{})
 	if err := p.Write(newSample(1, 100).rows(0, 9), Mark{Changelog: 9}); err != nil {

@@ -245,7 +245,7 @@ func (s *Store) remove(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := parent.Close(); err != nil {
+	if err := errors.Join(parent.Sync(), parent.Close()); err != nil {
 		return err
 	}
 	return s.options.fs.RemoveAll(gone)
