@@ -38,7 +38,8 @@ func (w *world) recreate(name string) {
 			specs = append(specs, s)
 		}
 	}
-	if _, err := w.client.Provision(w.ctx, specs, false); err != nil {
-		w.Fatal(err)
-	}
+	w.eventually("the topic is made anew", func() error { // brokers delete in the background
+		_, err := w.client.Provision(w.ctx, specs, false)
+		return err
+	})
 }

@@ -44,11 +44,12 @@ func (s *stripe) restore(ctx context.Context, tails map[int32]*tail) error {
 			delete(ends, log)
 			continue
 		}
-		l := &load{partition: log, partitions: s.partitions, rows: part.table.rows, mark: store.Mark{Topic: id}}
+		l := &load{partition: log, partitions: s.partitions, table: part.table, rows: part.table.rows}
+		l.mark = store.Mark{Topic: id, Producer: t.note.by.ID, Epoch: t.note.by.Epoch}
 		l.limited, l.limit = t.committed, t.next
 		if mark, ok := part.table.rows.Mark(); ok && s.usable(mark, l, t, starts[log], ends[log]) {
 			l.mark = mark
-		} else if ok {
+		} else if ok && mark.Changelog > 0 {
 			s.p.metrics.discarded.Inc()
 			s.log.Info("local store discarded; the changelog is read from its beginning", "partition", at.Index)
 		}
@@ -57,6 +58,7 @@ func (s *stripe) restore(ctx context.Context, tails map[int32]*tail) error {
 				return &storeError{fmt.Errorf("discard: %w", err)}
 			}
 		}
+		l.mark.At = s.p.config.now().UnixMilli()
 		part.table.forget()
 		from[log] = max(kafka.NextOffset(l.mark.Changelog), starts[log])
 		loads[log] = l
@@ -116,10 +118,10 @@ func (s *stripe) settle(loads map[kafka.Partition]*load, tails map[int32]*tail) 
 		}
 		l.mark.Input = max(l.mark.Input, int64(t.next))
 		l.mark.Producer, l.mark.Epoch = t.note.by.ID, t.note.by.Epoch
-		l.mark.At = s.p.config.now().UnixMilli()
 		if err := l.rows.Write(nil, l.mark); err != nil {
 			return &storeError{err}
 		}
+		l.table.forget() // whoever read meanwhile keeps nothing of it
 	}
 	return nil
 }
@@ -128,6 +130,7 @@ func (s *stripe) settle(loads map[kafka.Partition]*load, tails map[int32]*tail) 
 type load struct {
 	partition  kafka.Partition
 	partitions int // of consent.state
+	table      *Table
 	rows       *store.Partition
 	limited    bool // rows at or above limit, an input offset, do not count
 	limit      kafka.NextOffset

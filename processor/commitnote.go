@@ -64,13 +64,9 @@ func (n commitNote) String() string {
 
 var errNote = errors.New("the metadata of the committed offset is not the processor's")
 
-// parseNote reads metadata. Empty metadata is the note of a partition that nothing
-// was written for.
+// parseNote reads metadata.
 func parseNote(metadata string) (commitNote, error) {
 	var n commitNote
-	if metadata == "" {
-		return n, nil
-	}
 	parts := strings.Split(metadata, ";")
 	if len(parts) != 5 {
 		return n, errNote

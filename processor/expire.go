@@ -3,6 +3,7 @@ package processor
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,8 +37,11 @@ func (s *stripe) expire(ctx context.Context) error {
 			continue
 		}
 		due, err := s.due(part, now)
-		if err != nil {
+		if damaged := new(storeError); errors.As(err, &damaged) {
 			return err
+		} else if err != nil {
+			s.stop(part, fmt.Errorf("look for grants that ran out: %w", err))
+			continue
 		}
 		events = append(events, due...)
 	}
@@ -75,7 +79,7 @@ func (s *stripe) due(part *partition, now time.Time) ([]consent.Event, error) {
 	}
 	var events []consent.Event
 	for _, e := range entries {
-		if written, ok := part.expiring[string(e.key)]; ok && now.Sub(written) < expireAgain {
+		if written, ok := part.expiring[string(e.key)]; ok && time.Since(written) < expireAgain {
 			continue
 		}
 		event, err := s.expireEvent(part, e.key, e.at, now)
@@ -89,7 +93,7 @@ func (s *stripe) due(part *partition, now time.Time) ([]consent.Event, error) {
 			}
 			continue
 		}
-		part.expiring[string(e.key)] = now
+		part.expiring[string(e.key)] = time.Now()
 		events = append(events, *event)
 	}
 	return events, nil

@@ -30,6 +30,9 @@ type subjectFold struct {
 	before *consent.State // nil = nothing on record
 	state  consent.State
 	input  kafka.NextOffset // behind the last event folded
+	// buried are purposes whose rows an erase took: also such as the batch itself made.
+	// A torn transaction with other bounds may have written those.
+	buried []consent.Purpose
 }
 
 func newFolding(t *Table, fold foldFunc) *folding {
@@ -52,6 +55,9 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 	state, changes, carried := f.fold(s.state, e)
 	if _, dropped := consent.DroppedLink(&s.state, &state, e); dropped {
 		f.dropped++
+	}
+	if e.Action == consent.Erase {
+		s.bury(&state)
 	}
 	s.state, s.input = state, offset.Next()
 	f.changes = append(f.changes, changes...)
@@ -120,14 +126,20 @@ func (s *subjectFold) movedRows(each func(was, is *consent.Row) bool) {
 	}
 }
 
-// goneRows goes over the rows that were there and are no more: an erasure takes them.
-func (s *subjectFold) goneRows(each func(was *consent.Row) bool) {
-	if s.before == nil {
-		return
+// bury notes the rows that are not in the State after an erase.
+func (s *subjectFold) bury(after *consent.State) {
+	for i := range s.state.Rows {
+		if p := s.state.Rows[i].Purpose; after.Row(p) == nil && !slices.Contains(s.buried, p) {
+			s.buried = append(s.buried, p)
+		}
 	}
-	for i := range s.before.Rows {
-		was := &s.before.Rows[i]
-		if s.state.Row(was.Purpose) == nil && !each(was) {
+}
+
+// goneRows goes over the rows that an erase took and that did not come back, each
+// with what it was before the batch (nil = it was not there).
+func (s *subjectFold) goneRows(each func(p consent.Purpose, was *consent.Row) bool) {
+	for _, p := range s.buried {
+		if s.state.Row(p) == nil && !each(p, s.before.Row(p)) {
 			return
 		}
 	}

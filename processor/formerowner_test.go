@@ -129,3 +129,48 @@ func TestTakeover_AProcessThatLostTheStripeAnnouncesNothing(t *testing.T) {
 	w.read(w.names.Owners(), func(m *kafka.Message) { t.Errorf("%s names an owner", m.Position) })
 	leave()
 }
+
+// Another process takes the transactional id of a stripe while its owner is suspended
+// in the middle of a batch, behind any step. When the owner wakes up it commits nothing
+// before it has taken the stripe over anew: its transaction, offsets included, is gone.
+func TestProcessor_AnOwnerThatWasFencedTakesOverBeforeItCommits(t *testing.T) {
+	for s := stepFetch; s < stepEnd; s++ {
+		t.Run(stepNames[s], func(t *testing.T) {
+			r := seed(t)
+			w := newWorld(t, 1)
+			w.publish(randomLog(r, 30)...)
+			hold, letGo := gate()
+			reached := make(chan struct{})
+			woken := false // of the stripe's goroutine, as is next
+			next := make(chan step, 1)
+			p := w.start(oneStripe, func(c *Config) {
+				c.after = func(at step) error {
+					switch {
+					case at == s && !woken:
+						woken = true
+						close(reached)
+						<-hold
+					case woken && (at == stepInit || at == stepEnd):
+						select {
+						case next <- at:
+						default:
+						}
+					}
+					return nil
+				}
+			})
+			t.Cleanup(letGo)
+			<-reached
+			if _, err := w.client.OpenTransactor(w.ctx, kafka.TransactorOptions{ID: w.names.TransactionalID(1, 0)}); err != nil {
+				t.Fatal(err)
+			}
+			letGo()
+			if at := <-next; at != stepInit {
+				t.Errorf("the next of its steps that a broker answered is %s, want %s", stepNames[at], stepNames[stepInit])
+			}
+			p.awaitFolded()
+			p.stop()
+			w.requireReference()
+		})
+	}
+}

@@ -248,6 +248,18 @@ func (w *world) ends(topic string) map[int32]kafka.NextOffset {
 	if err != nil {
 		w.Fatal(err)
 	}
+	if w.cluster.Apache() { // it answers a commit before readers see it
+		w.eventually("what was answered is seen", func() error {
+			var all map[kafka.Partition]kafka.NextOffset
+			if all, err = w.client.Offsets(w.ctx, w.logs(topic), kafka.Latest); err != nil {
+				return err
+			}
+			if found, err = w.client.Offsets(w.ctx, w.logs(topic), kafka.LatestStable); err == nil && !maps.Equal(all, found) {
+				err = errors.New("a transaction is open")
+			}
+			return err
+		})
+	}
 	ends := make(map[int32]kafka.NextOffset)
 	for p, end := range found {
 		ends[p.Index] = end

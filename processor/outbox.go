@@ -27,6 +27,7 @@ type outbox struct {
 	log          *slog.Logger
 	heartbeatAge func() time.Duration
 	limit        time.Duration // of the heartbeat's age
+	stuck        func(error)   // told what cannot be written; nil once it can
 }
 
 var errOldHeartbeat = errors.New("the last heartbeat is too old: another process may own the stripe")
@@ -43,6 +44,7 @@ func (o *outbox) write(ctx context.Context, records []kafka.Record) error {
 		}
 		_, err := o.producer.Produce(ctx, records...)
 		if err == nil {
+			o.stuck(nil)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -51,6 +53,7 @@ func (o *outbox) write(ctx context.Context, records []kafka.Record) error {
 		// Also what the broker refuses for good: skipping it would lose it, so the
 		// stripe stays here, and says so, until somebody mends it.
 		o.log.Error("cannot write events that follow; trying again", "records", len(records), "error", err)
+		o.stuck(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -141,9 +144,9 @@ func rowWrites(names topic.Names, moved []*subjectFold) ([]rowWrite, error) {
 			}
 			return value, nil
 		}
-		for was := range s.goneRows {
-			if was.Purpose != consent.Root {
-				add(was.Purpose, nil, was, nil, kafka.Header{Key: inputHeader, Value: strconv.AppendInt(nil, input, 10)})
+		for p, was := range s.goneRows {
+			if p != consent.Root {
+				add(p, nil, was, nil, kafka.Header{Key: inputHeader, Value: strconv.AppendInt(nil, input, 10)})
 			}
 		}
 		for was, is := range s.movedRows {

@@ -32,8 +32,9 @@ type partition struct {
 
 	// Of the stripe's goroutine alone.
 	note     commitNote
-	told     map[consent.UUID]struct{} // changes that a torn transaction told already
-	expiring map[string]time.Time      // rows whose expire event is written but not folded
+	told     map[consent.UUID]kafka.LastOffset // changes that a torn transaction told already, and where
+	seenEnd  kafka.NextOffset                  // of consent.changes at the takeover
+	expiring map[string]time.Time              // rows whose expire event is written but not folded
 
 	mu    sync.Mutex
 	table *Table // written once, by open
@@ -41,6 +42,7 @@ type partition struct {
 	next  kafka.NextOffset // folded and published up to here
 	end   kafka.NextOffset // of the log at the takeover
 	alarm error
+	stuck error         // what the stripe cannot write, again and again; nil = it goes on
 	moved chan struct{} // closed when next or phase moves; nil while nobody waits
 }
 
@@ -73,6 +75,20 @@ func (p *partition) folded(next kafka.NextOffset) {
 	defer p.mu.Unlock()
 	p.next = max(p.next, next)
 	p.advance()
+}
+
+// backlogEnd is the end of the log at the takeover.
+func (p *partition) backlogEnd() kafka.NextOffset {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.end
+}
+
+// stick notes what the stripe cannot write; nil = it can again.
+func (p *partition) stick(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stuck = err
 }
 
 // position is where folding goes on.
@@ -139,6 +155,9 @@ func (p *partition) isLive() bool {
 func (p *partition) waitsFor() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.stuck != nil {
+		return fmt.Errorf("partition %d is not folded on: %w", p.index, p.stuck)
+	}
 	switch p.phase {
 	case restoring:
 		return fmt.Errorf("partition %d is being taken over", p.index)

@@ -20,8 +20,9 @@ type Processor struct {
 	client     *kafka.Client
 	metrics    *metrics
 	owned      *owned
-	store      *store.Store // open while Run runs
-	partitions atomic.Int64 // of consent.events; 0 = not known yet
+	store      *store.Store            // open while Run runs
+	fail       context.CancelCauseFunc // ends Run with an error
+	partitions atomic.Int64            // of consent.events; 0 = not known yet
 }
 
 var _ owner.Local = (*Processor)(nil)
@@ -47,12 +48,15 @@ func (p *Processor) Run(ctx context.Context) (err error) {
 	if p.store, err = store.Open(store.Options{Dir: p.config.StateDir, CacheBytes: p.config.StoreCacheBytes, Logger: p.config.Logger}); err != nil {
 		return fmt.Errorf("processor: %w", err)
 	}
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	p.fail = fail
 	producer := p.client.NewProducer(kafka.ProducerOptions{
 		MaxBatchBytes:   maxBatchBytes,
 		DeliveryTimeout: p.config.SessionTimeout, // the claim is lost by then
 		CloseTimeout:    p.config.FinishTimeout,
 	})
-	err = p.client.RunGroup(ctx, kafka.GroupOptions{
+	err = p.client.RunGroup(running, kafka.GroupOptions{
 		Group:             p.config.Names.ProcessorGroup(),
 		Topics:            []string{p.config.Names.Events()},
 		Stripes:           p.config.Stripes,
@@ -63,6 +67,9 @@ func (p *Processor) Run(ctx context.Context) (err error) {
 	}, func(ctx context.Context, claim *kafka.Claim) error {
 		return p.newStripe(claim, producer).run(ctx)
 	})
+	if ctx.Err() == nil && running.Err() != nil {
+		err = errors.Join(err, context.Cause(running))
+	}
 	if err != nil {
 		err = fmt.Errorf("processor: %w", err)
 	}

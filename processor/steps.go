@@ -75,6 +75,7 @@ type partBatch struct {
 	moved   []*subjectFold
 	rows    []rowWrite
 	changes []kafka.Record
+	retold  span // changes of the batch that were told already, by a torn transaction
 	note    commitNote
 	alarm   error // stops the partition once what came before it is written
 }
@@ -159,8 +160,11 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 // prepare encodes what the fold of a partition gave.
 func (s *stripe) prepare(pb *partBatch) (err error) {
 	told := func(id consent.UUID) bool {
-		_, ok := pb.part.told[id]
-		delete(pb.part.told, id) // it comes once
+		at, ok := pb.part.told[id]
+		if ok {
+			delete(pb.part.told, id) // it comes once
+			pb.retold.cover(at)
+		}
 		return ok
 	}
 	if pb.changes, err = changeRecords(s.p.config.Names, pb.folding.changes, told); err != nil {
@@ -243,14 +247,20 @@ func (pb *partBatch) takeNote(changes, rows []kafka.Position) {
 			pb.note.states.cover(p.Offset)
 		}
 	}
-	if len(changes) > 0 {
-		pb.note.changes = span{}
-		for _, p := range changes {
-			pb.note.changes.cover(p.Offset)
-		}
+	// Those that were told before are of this transaction all the same: if it tears
+	// too, they are looked for.
+	all := pb.retold
+	for _, p := range changes {
+		all.cover(p.Offset)
 	}
-	if len(pb.part.told) == 0 { // else some are of events that come yet
-		pb.note.seen = max(pb.note.seen, pb.note.changes.end)
+	if !all.empty() {
+		pb.note.changes = all
+	}
+	// A torn transaction was over events that were in the log at the takeover: behind
+	// them nothing is told already.
+	if len(pb.part.told) == 0 || pb.next >= pb.part.backlogEnd() {
+		clear(pb.part.told)
+		pb.note.seen = max(pb.note.seen, pb.note.changes.end, pb.part.seenEnd)
 	}
 }
 
@@ -300,6 +310,9 @@ func (s *stripe) store(_ context.Context, b *batch) error {
 		s.rows = s.rows[:0]
 		for i := range pb.rows {
 			w := &pb.rows[i]
+			if w.until != 0 && w.until != w.expires {
+				delete(pb.part.expiring, string(w.record.Key))
+			}
 			s.rows = append(s.rows, store.Row{Key: w.record.Key, Value: w.record.Value, Expires: w.expires, WasExpires: w.until})
 		}
 		if err := pb.part.table.rows.Write(s.rows, mark); err != nil {

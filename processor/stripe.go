@@ -35,7 +35,7 @@ func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *str
 		log:   p.config.Logger.With("stripe", claim.Stripe()),
 		parts: make(map[kafka.Partition]*partition),
 	}
-	s.outbox = outbox{producer: producer, log: s.log, heartbeatAge: claim.HeartbeatAge, limit: p.config.heartbeatLimit()}
+	s.outbox = outbox{producer: producer, log: s.log, heartbeatAge: claim.HeartbeatAge, limit: p.config.heartbeatLimit(), stuck: s.stick}
 	s.steps = s.batchSteps()
 	for _, at := range claim.Partitions() {
 		s.parts[at] = &partition{index: at.Index, heartbeatAge: claim.HeartbeatAge}
@@ -67,6 +67,7 @@ func (s *stripe) run(ctx context.Context) error {
 			pause = 50 * time.Millisecond // it went well for long
 		}
 		s.p.metrics.retaken.Inc()
+		s.stick(err)
 		s.log.Warn("the stripe is taken over anew", "error", err, "in", pause)
 		select {
 		case <-time.After(pause):
@@ -93,7 +94,9 @@ func (s *stripe) open(ctx context.Context) error {
 	for at, part := range s.parts {
 		rows, err := s.p.store.Partition(at.Index)
 		if err != nil {
-			return fmt.Errorf("open the local store of %s: %w", at, err)
+			err = fmt.Errorf("open the local store of %s: %w", at, err)
+			s.p.fail(err) // with the next claim it would be the same
+			return err
 		}
 		part.open(newTable(rows, s.p.config.CacheBytes/int64(s.partitions)))
 	}
@@ -111,6 +114,13 @@ func (s *stripe) close(release func()) {
 		if err := part.table.close(); err != nil {
 			s.log.Warn("a local store did not close", "partition", at.Index, "error", err)
 		}
+	}
+}
+
+// stick tells that the stripe cannot write something, again and again.
+func (s *stripe) stick(err error) {
+	for _, part := range s.parts {
+		part.stick(err)
 	}
 }
 
@@ -163,6 +173,7 @@ func (s *stripe) turn(ctx context.Context) error {
 			return err
 		}
 	}
+	s.stick(nil)
 	s.measure(b)
 	return nil
 }
@@ -204,16 +215,15 @@ func (s *stripe) fetch(ctx context.Context, b *batch, until time.Time) ([]kafka.
 		defer cancel()
 	}
 	fetched, err := s.fetcher.Fetch(bounded)
+	if at, ok := partitionOf(err); ok {
+		s.stop(s.parts[at], err)
+		return nil, nil
+	}
 	if err != nil {
 		if ctx.Err() == nil && bounded.Err() != nil {
 			return nil, nil // due
 		}
-		at, ok := partitionOf(err)
-		if !ok {
-			return nil, err
-		}
-		s.stop(s.parts[at], err)
-		return nil, nil
+		return nil, err
 	}
 	if len(fetched) > 0 {
 		if b.records == 0 {

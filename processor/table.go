@@ -85,6 +85,7 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 		return nil, errTableClosed
 	}
 	var state *consent.State
+	var unreadable error
 	prefix := append(id.Key(), '|')
 	err := t.rows.Subject(prefix, func(key, value []byte) error {
 		if bytes.HasSuffix(key, []byte("|test")) != id.Test {
@@ -92,10 +93,12 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 		}
 		row, err := schemas.DecodeState(value)
 		if err != nil {
-			return err
+			unreadable = fmt.Errorf("a row of the changelog cannot be read: %w", err)
+			return unreadable
 		}
 		if row.Tenant != id.Tenant || row.Subject != id.Subject || row.Test != id.Test || !bytes.Equal(key, schemas.StateKey(row.Tenant, row.Subject, row.Row.Purpose, row.Test)) {
-			return errors.New("key and value name different rows")
+			unreadable = errors.New("a row of the changelog names another in its value than in its key")
+			return unreadable
 		}
 		if state == nil {
 			state = &consent.State{Tenant: id.Tenant, Subject: id.Subject, Test: id.Test}
@@ -108,6 +111,9 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 		}
 		return nil
 	})
+	if unreadable != nil {
+		return nil, unreadable // another store would hold the same
+	}
 	if err != nil {
 		return nil, &storeError{fmt.Errorf("read a subject: %w", err)}
 	}

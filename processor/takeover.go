@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -88,7 +89,7 @@ func (s *stripe) begin(ctx context.Context, tails map[int32]*tail) (map[kafka.Pa
 		}
 		from[at] = t.next
 		part.starts(t.next, ends[at])
-		part.note, part.told, part.expiring = t.note, t.told, make(map[string]time.Time)
+		part.note, part.told, part.seenEnd, part.expiring = t.note, t.told, t.seenEnd, make(map[string]time.Time)
 		s.p.metrics.lag.WithLabelValues(label(at.Index)).Set(float64(max(0, ends[at]-t.next)))
 		s.p.metrics.stopped.WithLabelValues(label(at.Index)).Set(0)
 	}
@@ -123,11 +124,19 @@ func (s *stripe) announce(ctx context.Context, tails map[int32]*tail) error {
 	}
 	ctx, cancel := outlive(ctx, s.p.config.FinishTimeout)
 	defer cancel()
-	if err := s.tx.Begin(ctx, s.claim, []kafka.Partition{{Topic: names.Owners()}}); err != nil {
+	partitions, announcements := []kafka.Partition{{Topic: names.Owners()}}, []kafka.Record{announcement}
+	if _, err := s.p.client.PartitionCount(ctx, names.Owners()); errors.Is(err, kafka.ErrUnknownTopic) {
+		// Folding is worth more than being found: what this process owns is unavailable elsewhere.
+		s.log.Error("nobody can be told who owns the stripe: the topic is missing, make it with `assent topics apply`", "topic", names.Owners())
+		partitions, announcements = nil, nil
+	}
+	if err := s.tx.Begin(ctx, s.claim, partitions); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
-	if _, err := s.tx.Write(ctx, []kafka.Record{announcement}); err != nil {
-		return fmt.Errorf("announce: %w", err)
+	if len(announcements) > 0 {
+		if _, err := s.tx.Write(ctx, announcements); err != nil {
+			return fmt.Errorf("announce: %w", err)
+		}
 	}
 	if err := s.tx.CommitOffsets(ctx, s.claim, commits); err != nil {
 		return fmt.Errorf("announce: %w", err)

@@ -49,8 +49,11 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 	}
 	pb.part = &partition{told: w.seenFrom(pb.note.seen)} // by a tear before
 	if pb.changes, err = changeRecords(w.names, f.changes, func(id consent.UUID) bool {
-		_, told := pb.part.told[id]
-		delete(pb.part.told, id)
+		at, told := pb.part.told[id]
+		if told {
+			delete(pb.part.told, id)
+			pb.retold.cover(at)
+		}
 		return told
 	}); err != nil {
 		w.Fatal(err)
@@ -69,16 +72,16 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 }
 
 // seenFrom gives the ids of the changes in partition 0 from an offset on.
-func (w *world) seenFrom(offset kafka.NextOffset) map[consent.UUID]struct{} {
+func (w *world) seenFrom(offset kafka.NextOffset) map[consent.UUID]kafka.LastOffset {
 	w.Helper()
-	seen := make(map[consent.UUID]struct{})
+	seen := make(map[consent.UUID]kafka.LastOffset)
 	w.read(w.names.Changes(), func(m *kafka.Message) {
 		c, err := schemas.DecodeChange(m.Value)
 		if err != nil {
 			w.Fatal(err)
 		}
 		if kafka.NextOffset(m.Offset) >= offset {
-			seen[c.ID] = struct{}{}
+			seen[c.ID] = m.Offset
 		}
 	})
 	return seen

@@ -3,6 +3,7 @@ package processor
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
@@ -28,8 +29,10 @@ type tail struct {
 	note      commitNote
 	next      kafka.NextOffset // fold from here; without a commit, restore decides
 	torn      bool
-	told      map[consent.UUID]struct{} // changes that readers see, of events that are folded again
-	own       []consent.UUID            // those of the note that stand before its seen
+	told      map[consent.UUID]kafka.LastOffset // changes that readers see, of events that are folded again
+	own       map[consent.UUID]kafka.LastOffset // those of the note that stand before its seen
+	blind     bool                              // the offset's metadata is not ours: nothing is verified
+	seenEnd   kafka.NextOffset
 	alarm     error
 }
 
@@ -38,9 +41,8 @@ func (s *stripe) verify(ctx context.Context, commits map[kafka.Partition]kafka.C
 	tails := make(map[int32]*tail, len(s.parts))
 	for at := range s.parts {
 		tails[at.Index] = newTail(commits, at)
-		if tails[at.Index].alarm != nil {
+		if tails[at.Index].blind {
 			s.log.Warn("the committed offset has metadata of another kind; its transaction is not verified", "partition", at.String())
-			tails[at.Index].alarm = nil
 		}
 	}
 	if err := s.verifyStates(ctx, tails); err != nil {
@@ -56,16 +58,14 @@ func (s *stripe) verify(ctx context.Context, commits map[kafka.Partition]kafka.C
 				"partition", index, "from", int64(t.note.from), "committed", int64(t.next))
 			t.next = t.note.from
 			t.note.seen = min(t.note.seen, t.note.changes.first)
-			for _, id := range t.own {
-				t.told[id] = struct{}{}
-			}
+			maps.Copy(t.told, t.own)
 		}
 	}
 	return tails, nil
 }
 
 func newTail(commits map[kafka.Partition]kafka.Commit, at kafka.Partition) *tail {
-	t := &tail{told: make(map[consent.UUID]struct{})}
+	t := &tail{told: make(map[consent.UUID]kafka.LastOffset), own: make(map[consent.UUID]kafka.LastOffset)}
 	commit, ok := commits[at]
 	if !ok {
 		return t
@@ -73,7 +73,7 @@ func newTail(commits map[kafka.Partition]kafka.Commit, at kafka.Partition) *tail
 	t.committed, t.commit, t.next = true, commit, commit.Next
 	note, err := parseNote(commit.Metadata)
 	if err != nil {
-		t.alarm = err
+		t.blind = true
 		return t
 	}
 	t.note = note
@@ -137,8 +137,12 @@ func (s *stripe) verifyChanges(ctx context.Context, tails map[int32]*tail) error
 	missing := make(map[int32]bool)
 	for index, t := range tails {
 		at := kafka.Partition{Topic: topic, Index: index}
-		to[at] = ends[at]
+		to[at], t.seenEnd = ends[at], ends[at]
 		switch span := t.note.changes; {
+		case t.blind:
+			t.note.seen = ends[at]
+		case ends[at] < span.first:
+			t.alarm = fmt.Errorf("the changes %s end at %d, but %d were written when the offset was committed: they were cut or made anew; bring them back, or delete the group's offset to go on without them", at, ends[at], span.end)
 		case !t.committed:
 			// Either nothing was ever written, or the group's offset was lost, and the
 			// states say how far all was told.
@@ -158,9 +162,9 @@ func (s *stripe) verifyChanges(ctx context.Context, tails map[int32]*tail) error
 				return fmt.Errorf("verify %s: %w", m.Position, err)
 			}
 			if kafka.NextOffset(m.Offset) >= t.note.seen {
-				t.told[c.ID] = struct{}{}
+				t.told[c.ID] = m.Offset
 			} else {
-				t.own = append(t.own, c.ID)
+				t.own[c.ID] = m.Offset
 			}
 			if m.Offset.Next() == t.note.changes.end {
 				delete(missing, b.Partition.Index)

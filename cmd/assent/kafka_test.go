@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -144,9 +145,9 @@ func TestKafka_MainJobOnApacheKafka(t *testing.T) {
 	if code, out, stderr := assent(t, env, "migrate"); code != exitDone {
 		t.Fatalf("migrate: %s %s", out, stderr)
 	}
-	withDownstreams := append(env, "ASSENT_DOWNSTREAMS="+downstreamsFile(t, newServer(t, hook)))
+	withDownstreams := slices.Concat(env, []string{"ASSENT_DOWNSTREAMS=" + downstreamsFile(t, newServer(t, hook))})
 	gateway := startRole(t, "gateway", withDownstreams)
-	processor := startRole(t, "processor", append(env, "ASSENT_DATA_DIR="+t.TempDir()))
+	processor := startRole(t, "processor", slices.Concat(env, []string{"ASSENT_DATA_DIR=" + t.TempDir()}))
 	fanout := startRole(t, "fanout", withDownstreams)
 	sink := startRole(t, "sink", env)
 

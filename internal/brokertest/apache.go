@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// scriptTimeout is more than kafka.sh waits for anything, a first fetch of the jars
+// included.
+const scriptTimeout = 8 * time.Minute
 
 // apacheCluster is a cluster in a folder, as deploy/kafka/kafka.sh keeps it.
 type apacheCluster struct {
@@ -54,7 +60,9 @@ func (a *apacheCluster) run(args ...string) error {
 	}
 	defer os.Remove(out.Name()) //nolint:errcheck // a temporary file
 	defer out.Close()           //nolint:errcheck // only read from, by then
-	cmd := exec.Command(a.script, append(args, a.dir)...)
+	ctx, cancel := context.WithTimeout(context.Background(), scriptTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, a.script, append(args, a.dir)...)
 	cmd.Env = append(cmd.Environ(), "KAFKA_OWNER_PID="+strconv.Itoa(os.Getpid()))
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {

@@ -226,8 +226,8 @@ func (c *Cluster) Addrs() []string { return c.addrs }
 // ends in a dot.
 func (c *Cluster) Prefix() string { return c.prefix }
 
-// Apache tells whether this is Apache Kafka.
-func (c *Cluster) Apache() bool { return c.apache != nil }
+// Apache tells whether this is Apache Kafka. A nil Cluster is not.
+func (c *Cluster) Apache() bool { return c != nil && c.apache != nil }
 
 // Replication is how many copies a topic of this cluster should have.
 func (c *Cluster) Replication() int { return len(c.addrs) }

@@ -1,6 +1,7 @@
 package brokertest_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,12 +27,14 @@ func sleeper(t *testing.T) *exec.Cmd {
 
 func runScript(t *testing.T, env []string, args ...string) string {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 6*patience) // cleanups call it, too
+	defer cancel()
 	out, err := os.Create(filepath.Join(t.TempDir(), "out")) // no pipe: brokers keep it open
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close() //nolint:errcheck // written by others
-	cmd := exec.Command(script, args...)
+	cmd := exec.CommandContext(ctx, script, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	failed := cmd.Run()
@@ -59,9 +62,9 @@ func TestScript_EndsNoProcessThatItDidNotStart(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			runScript(t, nil, append(command, dir)...)
 			exited := make(chan struct{})
 			go func() { defer close(exited); _ = foreign.Wait() }()
+			runScript(t, nil, append(command, dir)...)
 			select {
 			case <-exited:
 				t.Error("it ended a process that it had not started")

@@ -41,7 +41,12 @@ func TestProduce_AsksForTheAcknowledgementOfAllInSyncReplicas(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(acks) != 2 || acks[0] != -1 || acks[1] != -1 {
-		t.Errorf("asked for %v, want all (-1) by the producer and in the transaction", acks)
+	if len(acks) < 2 {
+		t.Errorf("%d requests were seen, want one of the producer and one in the transaction", len(acks))
+	}
+	for _, asked := range acks {
+		if asked != -1 {
+			t.Errorf("asked for the acknowledgement of %d, want that of all (-1)", asked)
+		}
 	}
 }

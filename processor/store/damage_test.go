@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,14 +17,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// filled makes a closed store with rows in tables, and says what it holds.
-func filled(t *testing.T, dir string) model {
+// filled makes a closed store with the numbered batches up to 60, in some tables.
+func filled(t *testing.T, dir string) {
 	t.Helper()
-	want := model{}
 	s, p := openAgain(t, nil, Options{Dir: dir, MemtableBytes: 64 << 10})
 	for n := int64(1); n <= 60; n++ {
 		rows, m := numbered(n)
-		want.apply(rows)
 		if err := p.Write(rows, m); err != nil {
 			t.Fatal(err)
 		}
@@ -31,38 +30,38 @@ func filled(t *testing.T, dir string) model {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return want
 }
 
-// useAndMend reads and writes all that a partition can do, as a taken-over stripe would, until
-// it is right: what is damaged is discarded.
-func useAndMend(t *testing.T, p *Partition, want model) {
+// useAndMend reads all that a partition has, and mends it as an owner would: what is
+// damaged is discarded. What is not must be what was written, up to the mark: a
+// manifest whose end is gone is one of an earlier moment.
+func useAndMend(t *testing.T, p *Partition) {
 	t.Helper()
 	mark, ok := p.Mark()
-	if ok && mark.Changelog == 60 {
-		got := model{}
-		err := p.Subject(nil, func(k, v []byte) error { got[string(k)] = string(v); return nil })
-		if err == nil {
-			_, _, err = p.Hash()
+	got := model{}
+	err := p.Subject(nil, func(k, v []byte) error { got[string(k)] = string(v); return nil })
+	if err == nil {
+		err = p.Due(never, 1<<30, func(int64, []byte) {})
+	}
+	switch {
+	case err == nil:
+		want := model{}
+		for n := int64(1); ok && n <= mark.Changelog; n++ {
+			rows, _ := numbered(n)
+			want.apply(rows)
 		}
-		if err == nil {
-			err = p.Due(never, 1<<30, func(int64, []byte) {})
+		if !maps.Equal(got, want) {
+			t.Fatalf("%d rows at mark %d, want %d", len(got), mark.Changelog, len(want))
 		}
-		if err == nil {
-			compare(t, p, want)
-			return
-		}
-		if !errors.Is(err, ErrDamaged) {
-			t.Fatalf("error %v, want ErrDamaged", err)
-		}
+	case !errors.Is(err, ErrDamaged):
+		t.Fatalf("error %v, want ErrDamaged", err)
+	default:
 		if _, ok := p.Mark(); ok {
 			t.Fatal("a damaged store has a mark")
 		}
 		if err := p.Write(nil, Mark{}); !errors.Is(err, ErrDamaged) {
 			t.Fatalf("write to a damaged store: %v", err)
 		}
-	} else if ok {
-		t.Fatalf("mark of %d: what was synced went back without a word", mark.Changelog)
 	}
 	if err := p.Discard(); err != nil {
 		t.Fatal(err)
@@ -77,13 +76,13 @@ func useAndMend(t *testing.T, p *Partition, want model) {
 }
 
 // TestPartition_DamagedFilesAreBegunAnew flips, cuts and removes in each file. The store
-// opens, with all that was there or nothing, and says so when it finds out later.
+// opens, with what was there or nothing, and says so when it finds out later.
 func TestPartition_DamagedFilesAreBegunAnew(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	origin := t.TempDir()
-	want := filled(t, origin)
+	filled(t, origin)
 	files, err := filepath.Glob(filepath.Join(origin, "partition-3", "*"))
 	if err != nil || len(files) < 5 {
 		t.Fatal(files, err)
@@ -102,42 +101,43 @@ func TestPartition_DamagedFilesAreBegunAnew(t *testing.T) {
 			} else if _, _, err := p.Hash(); err != nil {
 				found++
 			}
-			useAndMend(t, p, want)
+			useAndMend(t, p)
 			_ = s.Close() // may say what is wrong
 		}
 	}
 	t.Logf("begun anew %d, found out later %d", anew, found)
-	if anew < len(files) || anew+found < 2*len(files) {
+	if anew < 5 || anew+found < 8 { // of the manifest and the tables alone
 		t.Fatal("too little was noticed: the test shows nothing")
 	}
 }
 
-// TestPartition_DamageThatComesWhileOpenIsNeverServed: a block that rots under an open store.
+// TestPartition_DamageThatComesWhileOpenIsNeverServed: blocks that rot under an open store.
 func TestPartition_DamageThatComesWhileOpenIsNeverServed(t *testing.T) {
-	dir := t.TempDir()
-	want := filled(t, dir)
-	s, p := openAgain(t, nil, Options{Dir: dir})
-	defer func() { _ = s.Close() }()
-	tables, err := filepath.Glob(filepath.Join(dir, "partition-3", "*.sst"))
-	if err != nil || len(tables) == 0 {
-		t.Fatal(tables, err)
+	o := Options{Dir: t.TempDir()}
+	s, p := openAgain(t, nil, o)
+	if err := p.Write(newSample(1, 250).rows(0, 2000), Mark{Changelog: 60}); err != nil {
+		t.Fatal(err)
 	}
-	for _, table := range tables {
-		b, err := os.ReadFile(table)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for at := len(b) / 4; at < len(b)/2; at += 64 {
-			b[at] ^= 0x55
-		}
-		if err := os.WriteFile(table, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	s, p = openAgain(t, s, o)
+	defer func() { _ = s.Close() }()
+	files, err := filepath.Glob(filepath.Join(o.Dir, "partition-3", "*.sst"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := len(b) / 4; at < len(b)/2; at += 64 {
+		b[at] ^= 0x55
+	}
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if _, _, err := p.Hash(); !errors.Is(err, ErrDamaged) {
 		t.Fatalf("error %v, want ErrDamaged", err)
 	}
-	useAndMend(t, p, want)
+	useAndMend(t, p)
 }
 
 func damage(t *testing.T, rng *rand.Rand, path, how string) {
@@ -247,14 +247,32 @@ func TestPartition_FullDiskIsAnErrorNotTheEnd(t *testing.T) {
 	}
 }
 
+// crashable makes a file system that loses what was not synced, with the state directory
+// on its disk.
+func crashable(t *testing.T) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewCrashableMem()
+	if err := fs.MkdirAll("state", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root, err := fs.OpenDir("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(root.Sync(), root.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
 // TestPartition_PowerLostHoldsTheBatchesUpToItsMark: of what was not synced, any part is lost.
 func TestPartition_PowerLostHoldsTheBatchesUpToItsMark(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	furthest := int64(0)
+	kept := 0
 	for round := range 30 {
-		fs := vfs.NewCrashableMem()
+		fs := crashable(t)
 		_, p := openPartition(t, Options{MemtableBytes: 64 << 10, fs: fs})
 		last := int64(20 + rng.IntN(200))
 		for n := int64(1); n <= last; n++ {
@@ -276,16 +294,18 @@ func TestPartition_PowerLostHoldsTheBatchesUpToItsMark(t *testing.T) {
 			want.apply(rows)
 		}
 		compare(t, q, want)
-		furthest = max(furthest, mark.Changelog)
+		if mark.Changelog > 0 {
+			kept++
+		}
 	}
-	if furthest == 0 {
-		t.Fatal("nothing survived: the test shows nothing")
+	if kept < 20 {
+		t.Fatalf("something survived in %d of 30 rounds: the test shows nothing", kept)
 	}
 }
 
 func TestDiscard_DoesNotComeBackAfterPowerIsLost(t *testing.T) {
 	for seed := range uint64(20) {
-		fs := vfs.NewCrashableMem()
+		fs := crashable(t)
 		s, p := openPartition(t, Options{MemtableBytes: 64 << 10, fs: fs})
 		rows, m := numbered(1)
 		if err := p.Write(rows, m); err != nil {

@@ -29,7 +29,8 @@
 // damaged while it was used, is removed and begun anew, and the log says so. From the
 // moment that damage is seen, or that a flush fails (a full disk), every call answers
 // [ErrDamaged] and [Partition.Mark] nothing, until Discard; a file named DAMAGED keeps
-// it so over a restart. No error of a disk ends the process.
+// it so over a restart. No error of a disk ends the process. A manifest that has lost
+// its end reads as one of an earlier moment: fewer batches, and the mark of the last of them.
 //
 // # On disk
 //
@@ -54,6 +55,8 @@
 //
 // # Goroutines
 //
-// The engine's, per open partition: at most one flush, one compaction, one that removes files.
-// [Partition.Close] waits for them. This package starts none of its own.
+// All are the engine's. Per open partition one that removes files, and while they run
+// one flush and one compaction (with a helper that writes blocks); [Partition.Close] waits for
+// them. Per Store, four that close tables; they end with [Store.Close]. Compactions over all
+// partitions: one for every two cores.
 package store

@@ -27,10 +27,9 @@ const (
 	// prefixBundle: keys in a block share the beginnings of bundles of that many.
 	prefixBundle = 16
 	// compactAtSublevels: filters make a sorted run more of little cost to a read.
-	compactAtSublevels = 8
+	compactAtSublevels = 32
 
 	blockBytes = 16 << 10
-	tableBytes = 16 << 20
 	baseBytes  = 64 << 20
 )
 
@@ -90,8 +89,8 @@ func (p *Partition) engineOptions(f *fault) *pebble.Options {
 // without wrote.
 var compression = sstable.FastestCompression
 
-// openEngine opens the files in dir. The engine has been seen to panic on bytes that
-// it did not write; to us that is one more way of not opening.
+// openEngine opens the files in dir. An engine may panic on bytes that it did not
+// write; to us that is one more way of not opening.
 func openEngine(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
 		if r := recover(); r != nil {

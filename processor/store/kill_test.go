@@ -15,13 +15,12 @@ import (
 // childDir in the environment makes this test binary a writer that waits to be killed.
 const childDir = "ASSENT_STORE_TEST_CHILD"
 
-const batchRows = 37
-
 // numbered is the batch that covers the changelog from n−1 to n: some rows come new, some
-// come again with another value, some go, some are due.
+// come again with another value, some go, some are due. Some batches go through a memtable
+// (of 32 KiB), some are large enough to be a table.
 func numbered(n int64) ([]Row, Mark) {
 	rng := rand.New(rand.NewPCG(uint64(n), 7))
-	rows := make([]Row, batchRows)
+	rows := make([]Row, 1+rng.IntN(25)+rng.IntN(2)*int(n%8/7)*40)
 	for i := range rows {
 		rows[i] = Row{Key: sampleKey(rng.Int64N(5000)), Value: fmt.Appendf(nil, "%d of batch %d %0200d", i, n, rng.Uint64())}
 		if rng.IntN(5) == 0 {

@@ -197,9 +197,9 @@ type throttle struct {
 const (
 	// maxSublevels bounds the sorted runs that a read may have to look into, and with it
 	// how far compactions may fall behind.
-	maxSublevels = 96
+	maxSublevels = 160
 	// loadingSublevels end the time without compactions of a large load.
-	loadingSublevels = 64
+	loadingSublevels = 128
 )
 
 // told is called by the engine, with its locks held, when a flush or a compaction ended.
