@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 GOLANGCI         := $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-setup test-kafka soak mutants fuzz bench lint fmt generated clean
+.PHONY: help build run test test-setup test-kafka sim soak mutants fuzz bench lint fmt generated clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,7 +28,7 @@ test-setup: ## what the tests need beside Go: a C compiler, Chromium, Python, th
 	@deploy/libchdb/fetch.sh
 
 test: test-setup ## all tests, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 9m ./...
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 20m ./...
 
 test-kafka: test-setup ## the integration tests on Apache Kafka, one broker and three (Java 17, Maven)
 	@deploy/setup/kafka.sh

@@ -28,10 +28,10 @@ func (c *Catalogue) Check(e *Event) Faults {
 // checkLink holds what a link cannot do without: there is no doubt to decide, it
 // would say nothing.
 func checkLink(e *Event) Faults {
-	switch {
-	case e.LinkTo == "":
+	switch e.LinkTo {
+	case "":
 		return Faults{{CodeMalformed, "link.to", "name the subject that this one is known to be, such as user:42"}}
-	case e.LinkTo == e.Subject:
+	case e.Subject:
 		return Faults{{CodeMalformed, "link.to", "a subject cannot be linked to itself: name the other id"}}
 	}
 	return nil

@@ -25,7 +25,7 @@ type order struct {
 	at   step
 	nth  int
 	does orderKind
-	// lasts is how long a suspension takes.
+	// lasts is how long a suspension takes, or an expelled one waits before its next step.
 	lasts time.Duration
 	// survives says bit by bit which parts of a torn commit are there: see tear.
 	survives uint64
@@ -36,6 +36,7 @@ type orderKind uint8
 const (
 	orderCrash   orderKind = iota // it is gone at once
 	orderSuspend                  // it stands still: a zombie, if for longer than the session
+	orderExpel                    // the group drops it, and it hears of that only some time later
 	orderGiveUp                   // the claim ends there; the process leaves the group and joins anew
 	orderTear                     // the broker commits a part of the transaction only
 	orderTearAndCrash
@@ -48,6 +49,8 @@ func (o order) String() string {
 		return fmt.Sprintf("crash behind %s no. %d", stepNames[o.at], o.nth)
 	case orderSuspend:
 		return fmt.Sprintf("suspended for %s behind %s no. %d", o.lasts, stepNames[o.at], o.nth)
+	case orderExpel:
+		return fmt.Sprintf("expelled behind %s no. %d, and goes on after %s", stepNames[o.at], o.nth, o.lasts)
 	case orderGiveUp:
 		return fmt.Sprintf("claim given up behind %s no. %d", stepNames[o.at], o.nth)
 	default:
@@ -82,6 +85,7 @@ type life struct {
 	steps   map[step]int
 	dead    bool
 	resumed chan struct{} // closed when a suspension ends; nil = it runs
+	astray  time.Time     // until then it may not know that it is no member any more
 }
 
 // start begins a life, once the one before is over.
@@ -93,7 +97,7 @@ func (in *instance) start(orders []order) {
 	l.link = &link{sim: s, name: in.name, fate: l, r: s.rand(100 + 100*in.number + in.lives), met: make(map[kmsg.Key][]mishap), conns: make(map[*carrier]struct{})}
 	log := s.logger(in.name)
 	var err error
-	if l.client, err = kafka.New(kafka.Config{Brokers: s.fake.ListenAddrs(), Dial: l.link.dial, RequestTimeout: 2 * time.Second, Logger: log}); err != nil {
+	if l.client, err = kafka.New(kafka.Config{Brokers: s.fake.ListenAddrs(), ClientID: in.name, Dial: l.link.dial, RequestTimeout: 2 * time.Second, Logger: log}); err != nil {
 		s.Fatal(err)
 	}
 	config := s.plan.config
@@ -200,6 +204,28 @@ func (l *life) count() {
 	l.in.sim.tally.discarded.Add(int64(testutil.ToFloat64(l.metrics.discarded)))
 }
 
+// expel has the group drop the process, as an operator can, while its heartbeats take
+// long: others own its stripes now, and it goes on with its own step after a while.
+func (l *life) expel(wait time.Duration) {
+	s := l.in.sim
+	l.mu.Lock()
+	l.astray = time.Now().Add(2 * s.plan.config.SessionTimeout)
+	l.mu.Unlock()
+	for range 4 {
+		l.link.meets(kmsg.Heartbeat, mishap{requestSlow, s.plan.config.SessionTimeout / 3})
+	}
+	s.expel(l.in.name)
+	time.Sleep(wait)
+}
+
+// isAstray reports whether the process may not know that others own its stripes, though
+// its last heartbeat is young: what its lease relies on does not hold.
+func (l *life) isAstray() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.astray)
+}
+
 func (l *life) isDead() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -233,6 +259,8 @@ func (l *life) behind(at step) error {
 			l.kill()
 		case orderSuspend:
 			l.suspend(o.lasts)
+		case orderExpel:
+			l.expel(o.lasts)
 		case orderGiveUp:
 			return errCrash
 		}

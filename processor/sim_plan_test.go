@@ -33,6 +33,7 @@ type plan struct {
 	horizon    time.Duration
 	world      []deed            // in the order of their times
 	lives      [instances][]deed // of each instance
+	startOver  bool              // in the end an operator has everything folded again
 	refuses    bool              // the broker refuses requests that it need not
 }
 
@@ -52,7 +53,7 @@ func newPlan(seed uint64) *plan {
 		SessionTimeout:     time.Duration(3+r.IntN(4)) * time.Second,
 		FinishTimeout:      time.Duration(500+r.IntN(2000)) * time.Millisecond,
 		Pace:               [...]time.Duration{-1, 0, 200 * time.Millisecond}[r.IntN(3)],
-		TransactionTimeout: time.Duration(5+r.IntN(10)) * time.Second,
+		TransactionTimeout: [...]time.Duration{5 * time.Second, 5 * time.Minute}[r.IntN(2)],
 		CacheBytes:         1 << 20,
 		StoreCacheBytes:    1 << 20,
 	}
@@ -73,6 +74,7 @@ func newPlan(seed uint64) *plan {
 	if r.IntN(4) == 0 {
 		p.planFences(1 + r.IntN(3))
 	}
+	p.startOver = r.IntN(8) == 0
 	slices.SortStableFunc(p.world, func(a, b deed) int { return cmp.Compare(a.at, b.at) })
 	return p
 }
@@ -211,11 +213,14 @@ func (p *plan) orders() (orders []order) {
 	r := p.r
 	for range [...]int{0, 1, 1, 2, 3}[r.IntN(5)] {
 		o := order{
-			at: stepInit + step(r.IntN(int(stepStore))), nth: 1 + r.IntN(6), does: [...]orderKind{orderCrash, orderCrash, orderCrash, orderSuspend, orderSuspend, orderSuspend, orderGiveUp, orderTear, orderTearAndCrash}[r.IntN(9)],
+			at: stepInit + step(r.IntN(int(stepStore))), nth: 1 + r.IntN(6), does: [...]orderKind{orderCrash, orderCrash, orderCrash, orderSuspend, orderSuspend, orderExpel, orderExpel, orderGiveUp, orderTear, orderTearAndCrash}[r.IntN(10)],
 			lasts: p.between(p.config.SessionTimeout/2, p.config.SessionTimeout+p.config.FinishTimeout+time.Second), survives: r.Uint64N(1 << (1 + 2*p.partitions)),
 		}
-		if o.does == orderSuspend && r.IntN(2) == 0 {
-			o.at = stepBegin + step(r.IntN(int(stepEnd-stepBegin))) // what makes a zombie
+		switch { // what makes a zombie
+		case o.does == orderSuspend && r.IntN(2) == 0:
+			o.at = stepBegin + step(r.IntN(int(stepEnd-stepBegin)))
+		case o.does == orderExpel:
+			o.lasts = p.between(0, p.config.SessionTimeout*2/3)
 		}
 		if o.at <= stepAnnounce {
 			o.nth = 1 + r.IntN(p.config.Stripes)

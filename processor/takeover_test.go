@@ -3,7 +3,6 @@ package processor
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
 	"sync/atomic"
 	"testing"
@@ -112,7 +111,7 @@ func TestProcessor_ARestartReadsOnlyWhatCameSince(t *testing.T) {
 
 	// A wiped disk gives the same states.
 	whole := p.hashes(dir)
-	if err := os.RemoveAll(filepath.Join(dir)); err != nil {
+	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
 	p, _ = start()

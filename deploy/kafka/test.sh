@@ -16,7 +16,7 @@ tests() {
   local kind=$1 pattern=$2 from=$SECONDS
   shift 2
   echo "== ASSENT_TEST_KAFKA=$kind, ${pattern:-all tests}: $*"
-  ASSENT_TEST_KAFKA=$kind CGO_ENABLED=1 $go test -race -count=1 -p 1 -timeout 10m -run "$pattern" "$@"
+  ASSENT_TEST_KAFKA=$kind CGO_ENABLED=1 $go test -race -count=1 -p 1 -timeout 20m -run "$pattern" "$@"
   echo "   ($((SECONDS - from)) s)"
 }
 

@@ -176,20 +176,6 @@ func (g *Generator) kind() Kind {
 	return Banner // the last sum is above at
 }
 
-// resend makes an attempt of an act that was sent before: sent_at is stamped
-// anew, by the same clock.
-func (g *Generator) resend(a *Act) {
-	claims := make([]Claim, len(a.Claims))
-	copy(claims, a.Claims)
-	for i := range claims {
-		e := &claims[i].Event
-		if claims[i].Raw == nil && e.SentAt != 0 {
-			e.SentAt = max(e.SentAt, g.now())
-		}
-	}
-	a.Claims = claims
-}
-
 // now is the time at the gateway.
 func (g *Generator) now() consent.Instant {
 	if g.options.Now != nil {

@@ -270,11 +270,12 @@ func TestNextAct_ChoicesOfOneActShareAnInteraction(t *testing.T) {
 			if e.InteractionID.IsZero() || e.InteractionID != a.Claims[0].Event.InteractionID || e.Subject != a.Claims[0].Event.Subject {
 				t.Fatal("a banner's events are of several interactions or subjects")
 			}
-			if e.Action == consent.Request {
+			switch {
+			case e.Action == consent.Request:
 				requests[e.ID] = true
-			} else if requests[e.RequestID] {
+			case requests[e.RequestID]:
 				answersOfRequests++
-			} else {
+			default:
 				t.Fatal("an answer names no request that was made before")
 			}
 		}

@@ -18,7 +18,7 @@ const (
 	foldedPath = "/internal/v1/folded"
 
 	// secretHeader carries the secret that peers share.
-	secretHeader = "Assent-Peer-Secret"
+	secretHeader = "Assent-Peer-Secret" //nolint:gosec // a name
 
 	idleConnTimeout  = 90 * time.Second
 	maxPeerHeadBytes = 16 << 10

@@ -54,7 +54,7 @@ func TestDecisions_AnyProcessAnswersAThousandInOrder(t *testing.T) {
 	body := `{"queries":[` + strings.Join(queries, ",") + `]}`
 	for _, p := range all {
 		rec := httptest.NewRecorder()
-		p.answers().ServeHTTP(rec, httptest.NewRequest("POST", "/v1/decisions", strings.NewReader(body)))
+		p.answers().ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/v1/decisions", strings.NewReader(body)))
 		var got struct{ Decisions []answer }
 		if err := json.NewDecoder(rec.Body).Decode(&got); err != nil || len(got.Decisions) != len(want) {
 			t.Fatal(rec.Code, err, len(got.Decisions))
@@ -82,7 +82,7 @@ func TestDecisions_OfAPersonWhoseIdsHaveTwoOwners(t *testing.T) {
 	w.states[device] = &s
 	ask := func() (a answer) {
 		rec := httptest.NewRecorder()
-		all[2].answers().ServeHTTP(rec, httptest.NewRequest("GET", fmt.Sprintf("/v1/decisions?purpose=m.e&subject=%s&subject=%s", string(account.Subject), string(device.Subject)), nil))
+		all[2].answers().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, fmt.Sprintf("/v1/decisions?purpose=m.e&subject=%s&subject=%s", string(account.Subject), string(device.Subject)), nil))
 		if err := json.NewDecoder(rec.Body).Decode(&a); err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestDecisions_AtLeastIsWaitedForAtTheOwner(t *testing.T) {
 	target := fmt.Sprintf("/v1/decisions?purpose=m.e&subject=%s&wait=20s&at_least=%s", string(id.Subject), token.Encode(partitionOf(id), 7))
 	go func() {
 		rec := httptest.NewRecorder()
-		all[0].answers().ServeHTTP(rec, httptest.NewRequest("GET", target, nil))
+		all[0].answers().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, target, nil))
 		done <- rec.Body.String()
 	}()
 	eventually(t, "the owner is asked to wait", func() bool { return all[1].requests.get() > 0 })
@@ -120,7 +120,7 @@ func TestDecisions_AtLeastIsWaitedForAtTheOwner(t *testing.T) {
 		t.Error(got)
 	}
 	rec := httptest.NewRecorder()
-	all[0].answers().ServeHTTP(rec, httptest.NewRequest("GET", strings.Replace(strings.Replace(target, "20s", "30ms", 1), token.Encode(partitionOf(id), 7), token.Encode(partitionOf(id), 8), 1), nil))
+	all[0].answers().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, strings.Replace(strings.Replace(target, "20s", "30ms", 1), token.Encode(partitionOf(id), 7), token.Encode(partitionOf(id), 8), 1), nil))
 	if rec.Code != 503 || !strings.Contains(rec.Body.String(), "not_folded") {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
@@ -176,7 +176,7 @@ func BenchmarkDecision(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				rec := httptest.NewRecorder()
-				h.ServeHTTP(rec, httptest.NewRequest("GET", target, nil))
+				h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, target, nil))
 				if text, _ := io.ReadAll(rec.Body); !strings.Contains(string(text), `"granted"`) {
 					b.Fatal(string(text))
 				}

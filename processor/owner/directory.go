@@ -53,7 +53,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	for {
 		err := d.follow(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was asked to stop
 		}
 		err = fmt.Errorf("directory of owners: %w", err)
 		if errors.Is(err, kafka.ErrUnauthorized) || errors.Is(err, kafka.ErrUnsupported) || errors.Is(err, kafka.ErrClosed) {

@@ -20,7 +20,7 @@ import (
 
 // post sends a peer's request to p by hand, with changes.
 func (p *process) post(path string, body []byte, change func(*http.Request)) *httptest.ResponseRecorder {
-	r := httptest.NewRequest("POST", path, bytes.NewReader(body))
+	r := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
 	r.RemoteAddr = "127.0.0.1:9999"
 	r.Header.Set("Content-Type", contentType)
 	r.Header.Set(secretHeader, secret)
@@ -192,7 +192,7 @@ func TestServe_APanicCutsTheAnswerAndTellsNoSubject(t *testing.T) {
 	if a.counts()["unavailable_total unreached"] != 1 {
 		t.Errorf("counted %v", a.counts())
 	}
-	r, err := http.NewRequest("POST", b.server.URL+statesPath, bytes.NewReader(question("b", id)))
+	r, err := http.NewRequest(http.MethodPost, b.server.URL+statesPath, bytes.NewReader(question("b", id)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestAsk_AnAnswerThatIsBrokenIsDenied(t *testing.T) {
 		"empty":           {200, nil, "unreached"},
 		"another version": {200, join([]byte{9}, head[1:], state), "malformed"},
 		"no such entry":   {200, join(head, []byte{7}), "malformed"},
-		"another subject": {200, join(head, bytes.Replace(bytes.Clone(state), []byte(id.Subject), bytes.Repeat([]byte("x"), len(id.Subject)), -1)), "malformed"},
+		"another subject": {200, join(head, bytes.ReplaceAll(bytes.Clone(state), []byte(id.Subject), bytes.Repeat([]byte("x"), len(id.Subject)))), "malformed"},
 		"refused":         {403, nil, "refused"},
 		"not there":       {404, nil, "refused"},
 		"busy":            {503, nil, "late"},

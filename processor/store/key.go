@@ -18,11 +18,10 @@ const (
 const bar = '|'
 
 var (
-	markKey    = []byte{kindMark}
-	rowsBegin  = []byte{kindRow}
-	rowsEnd    = []byte{kindRow + 1}
-	indexBegin = []byte{kindIndex}
-	indexEnd   = []byte{kindIndex + 1}
+	markKey   = []byte{kindMark}
+	rowsBegin = []byte{kindRow}
+	rowsEnd   = []byte{kindRow + 1}
+	indexEnd  = []byte{kindIndex + 1}
 )
 
 // indexHead is the length of an index key before the row's key.

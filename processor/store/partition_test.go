@@ -357,7 +357,7 @@ func TestSubject_EndsWithTheCallersError(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine := errors.New("mine")
-	if err := p.Subject(nil, func(_, _ []byte) error { return mine }); err != mine {
+	if err := p.Subject(nil, func(_, _ []byte) error { return mine }); !errors.Is(err, mine) {
 		t.Fatalf("error %v", err)
 	}
 	if _, ok := p.Mark(); !ok {

@@ -103,8 +103,8 @@ func (in *Intake) Accept(c Claims) (Accepted, error) {
 		return Accepted{}, faults
 	}
 	// 8. What else looks wrong.
-	warnings = append(warnings, catalogue.Warnings(e)...)
-	a.Warnings = append(warnings, whole...)
+	warnings = append(append(warnings, catalogue.Warnings(e)...), whole...)
+	a.Warnings = warnings
 	if e.Action == consent.Link && (c.GPC || e.Evidence.GPC) {
 		a.Withdrawals = optOuts(catalogue, e)
 	}
