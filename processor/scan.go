@@ -7,11 +7,9 @@ import (
 	"github.com/assent-dev/assent/internal/kafka"
 )
 
-// scan reads partitions from the offsets in from to those in to, and calls take for
-// what came. Offsets that are gone below from are skipped where a compaction could
-// have taken them: the caller says from where. An error of take, an offset out of
-// range or a corrupt batch ends that partition only, and stands in faults. The other
-// error is the broker's or that of ctx.
+// scan reads partitions from the offsets in from up to those in to, and calls take for
+// what came. An error of take, an offset out of range or a corrupt batch ends that
+// partition only, and stands in faults. The other error is the broker's or that of ctx.
 func scan(ctx context.Context, client *kafka.Client, from, to map[kafka.Partition]kafka.NextOffset, options kafka.FetchOptions, take func(*kafka.Batch) error) (faults map[kafka.Partition]error, err error) {
 	start := make(map[kafka.Partition]kafka.NextOffset, len(from))
 	for p, next := range from {

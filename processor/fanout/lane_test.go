@@ -25,6 +25,7 @@ func TestLane_TellsEachChangeSignedAndRecordsIt(t *testing.T) {
 			t.Errorf("webhook %+v", s)
 		}
 	}
+	w.eventually("all are recorded", func() bool { return len(w.deliveries()) >= 20 })
 	r.stop()
 	if r.err != nil {
 		t.Error(r.err)
@@ -47,7 +48,7 @@ func TestLane_ARestartRepeatsNothingWhenAllWasCommitted(t *testing.T) {
 	reg := w.registry(downstream("crm", e.URL, ""))
 	r := w.start(reg)
 	w.publish(subjects(30)...)
-	w.eventually("all are told", func() bool { return len(e.taken()) == 30 })
+	w.eventually("all are told and recorded", func() bool { return len(e.taken()) == 30 && len(w.deliveries()) >= 30 })
 	r.stop()
 	r = w.start(reg)
 	w.publish("user:new")
