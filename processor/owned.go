@@ -36,14 +36,15 @@ type partition struct {
 	seenEnd  kafka.NextOffset                  // of consent.changes at the takeover
 	expiring map[string]time.Time              // rows whose expire event is written but not folded
 
-	mu    sync.Mutex
-	table *Table // written once, by open
-	phase phase
-	next  kafka.NextOffset // folded and published up to here
-	end   kafka.NextOffset // of the log at the takeover
-	alarm error
-	stuck error         // what the stripe cannot write, again and again; nil = it goes on
-	moved chan struct{} // closed when next or phase moves; nil while nobody waits
+	mu     sync.Mutex
+	table  *Table // written once, by open
+	phase  phase
+	tenure int              // counts takeovers
+	next   kafka.NextOffset // folded and published up to here
+	end    kafka.NextOffset // of the log at the takeover
+	alarm  error
+	stuck  error         // what the stripe cannot write, again and again; nil = it goes on
+	moved  chan struct{} // closed when next or phase moves; nil while nobody waits
 }
 
 // open gives the partition its table, for as long as it is claimed.
@@ -58,6 +59,7 @@ func (p *partition) restore() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.phase, p.alarm = restoring, nil
+	p.tenure++
 	p.wake()
 }
 
@@ -138,10 +140,18 @@ func (p *partition) progress() (kafka.NextOffset, <-chan struct{}) {
 func (p *partition) answers(limit time.Duration) *Table {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.phase != live || p.heartbeatAge() > limit {
+	if p.phase != live || p.stuck != nil || p.heartbeatAge() > limit {
 		return nil
 	}
 	return p.table
+}
+
+// takeovers is another number behind each takeover: what was read of the table before
+// one may have been half restored.
+func (p *partition) takeovers() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tenure
 }
 
 // isLive reports whether everything that the log had at the takeover is folded.

@@ -100,6 +100,7 @@ func (p *Processor) State(_ context.Context, id consent.SubjectID) (known decisi
 		return known, false
 	}
 	limit := p.config.heartbeatLimit()
+	tenure := part.takeovers()
 	table := part.answers(limit)
 	if table == nil {
 		return known, false
@@ -112,7 +113,9 @@ func (p *Processor) State(_ context.Context, id consent.SubjectID) (known decisi
 		}
 		return known, false
 	}
-	valid := func() bool { return part.answers(limit) == table && p.owned.has(part) }
+	valid := func() bool {
+		return part.answers(limit) == table && part.takeovers() == tenure && p.owned.has(part)
+	}
 	return decision.Folded{State: state, AsOf: asOf, Valid: valid}, true
 }
 

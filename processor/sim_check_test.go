@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/schemas"
@@ -75,48 +77,49 @@ func (s *simulation) ask(l *life, id consent.SubjectID) {
 	}
 }
 
-// watchChanges reads consent.changes as downstreams do, while it is written.
+// watchChanges reads consent.changes as downstreams do, while it is written: with
+// another client than the processor's, whose filter of aborted transactions is its own.
 func (s *simulation) watchChanges(ctx context.Context) {
-	client := s.directClient()
-	defer func() { _ = client.Close() }()
-	from := make(map[kafka.Partition]kafka.NextOffset)
+	from := make(map[int32]kgo.Offset)
 	for _, at := range s.logs(s.names.Changes()) {
-		from[at] = 0
+		from[at.Index] = kgo.NewOffset().At(0)
 	}
-	f := client.NewFetcher(from, kafka.FetchOptions{})
-	defer func() { _ = f.Close() }()
-	told := make(map[consent.UUID]string)
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.fake.ListenAddrs()...), kgo.Dialer(s.network.DialContext),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.names.Changes(): from}))
+	if err != nil {
+		s.fault("no reader of changes: %v", err)
+		return
+	}
+	defer client.Close()
+	s.heard = make(map[consent.UUID]string)
 	versions := make(map[string]int64)
 	for ctx.Err() == nil {
-		batches, err := f.Fetch(ctx)
-		if err != nil {
+		fetched := client.PollFetches(ctx)
+		fetched.EachError(func(topic string, partition int32, err error) {
 			if ctx.Err() == nil {
-				s.fault("changes cannot be read: %v", err)
+				s.fault("%s/%d cannot be read: %v", topic, partition, err)
 			}
-			return
-		}
-		for _, b := range batches {
-			for i := range b.Messages {
-				s.hear(&b.Messages[i], told, versions)
-			}
-		}
+		})
+		fetched.EachRecord(func(r *kgo.Record) { s.hear(r, versions) })
 	}
 }
 
 // hear takes in one change.
-func (s *simulation) hear(m *kafka.Message, told map[consent.UUID]string, versions map[string]int64) {
-	c, err := schemas.DecodeChange(m.Value)
+func (s *simulation) hear(r *kgo.Record, versions map[string]int64) {
+	position := fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset)
+	c, err := schemas.DecodeChange(r.Value)
 	if err != nil {
-		s.fault("change at %s: %v", m.Position, err)
+		s.fault("change at %s: %v", position, err)
 		return
 	}
-	if at, again := told[c.ID]; again {
-		s.fault("change %s is told at %s and at %s", c.ID, at, m.Position)
+	if at, again := s.heard[c.ID]; again {
+		s.fault("change %s is told at %s and at %s", c.ID, at, position)
 	}
-	told[c.ID] = m.Position.String()
+	s.heard[c.ID] = position
 	key := fmt.Sprint(c.Subject, " ", c.Purpose, " ", c.Test)
 	if before := versions[key]; c.Version <= before {
-		s.fault("change %s at %s has version %d after %d", c.ID, m.Position, c.Version, before)
+		s.fault("change %s at %s has version %d after %d", c.ID, position, c.Version, before)
 	}
 	versions[key] = c.Version
 	s.tally.changes.Add(1)
@@ -129,6 +132,11 @@ func (s *simulation) hear(m *kafka.Message, told map[consent.UUID]string, versio
 func (s *simulation) judge() {
 	for _, fault := range s.differences() {
 		s.fault("%s", fault)
+	}
+	for _, c := range s.changes() {
+		if _, ok := s.heard[c.ID]; !ok {
+			s.fault("change %s was not heard by a reader of committed records", c.ID)
+		}
 	}
 	s.judgeEvents()
 	s.judgeLetters()

@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -98,13 +99,15 @@ func (in *instance) start(orders []order) {
 	log := s.logger(in.name)
 	var err error
 	if l.client, err = kafka.New(kafka.Config{Brokers: s.fake.ListenAddrs(), ClientID: in.name, Dial: l.link.dial, RequestTimeout: 2 * time.Second, Logger: log}); err != nil {
-		s.Fatal(err)
+		s.fault("%s has no client: %v", in.name, err)
+		return
 	}
 	config := s.plan.config
 	config.Names, config.StateDir, config.Logger, config.after = s.names, in.dir, log, l.behind
 	config.now = func() time.Time { return time.Now().Add(time.Duration(in.ahead.Load())) }
 	if l.Processor, err = New(config, l.client); err != nil {
-		s.Fatal(err)
+		s.fault("%s: %v", in.name, err)
+		return
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	l.cancel = cancel
@@ -137,7 +140,7 @@ func (in *instance) end(polite bool) {
 	<-l.done
 }
 
-// loseDisk gives the instance an empty local store. It must not be running.
+// loseDisk gives the instance an empty local store.
 func (in *instance) loseDisk() {
 	in.end(false)
 	in.disks++
@@ -150,7 +153,7 @@ func (in *instance) keepCopy() {
 	in.end(false)
 	to := in.dir + ".copy"
 	if os.RemoveAll(to) != nil || os.MkdirAll(in.dir, 0o700) != nil || os.CopyFS(to, os.DirFS(in.dir)) != nil {
-		in.sim.Fatal("the local store cannot be copied")
+		in.sim.fault("the local store of %s cannot be copied", in.name)
 	}
 }
 
@@ -160,7 +163,7 @@ func (in *instance) backToCopy() {
 		return
 	}
 	if os.RemoveAll(in.dir) != nil || os.Rename(in.dir+".copy", in.dir) != nil {
-		in.sim.Fatal("the copy of the local store cannot be used")
+		in.sim.fault("the copy of the local store of %s cannot be used", in.name)
 	}
 }
 
@@ -308,9 +311,12 @@ func (l *life) runTorn(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { _ = l.store.Close() }()
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	l.fail = fail
 	producer := l.client.NewProducer(kafka.ProducerOptions{MaxBatchBytes: maxBatchBytes, DeliveryTimeout: c.SessionTimeout, CloseTimeout: c.FinishTimeout})
 	defer func() { _ = producer.Close() }()
-	return l.client.RunGroup(ctx, kafka.GroupOptions{
+	err = l.client.RunGroup(running, kafka.GroupOptions{
 		Group: c.Names.ProcessorGroup(), Topics: []string{c.Names.Events()}, Stripes: c.Stripes,
 		SessionTimeout: c.SessionTimeout, HeartbeatInterval: c.SessionTimeout / 12, Assigned: l.owned.assigned,
 	}, func(ctx context.Context, claim *kafka.Claim) error {
@@ -322,6 +328,10 @@ func (l *life) runTorn(ctx context.Context) (err error) {
 		}
 		return s.run(ctx)
 	})
+	if ctx.Err() == nil && running.Err() != nil {
+		err = errors.Join(err, context.Cause(running))
+	}
+	return err
 }
 
 func (l *life) beginOrTear(ctx context.Context, s *stripe, b *batch) error {

@@ -73,7 +73,7 @@ func (s *simulation) startOver() {
 		}
 	}
 	if _, err := s.client.Provision(s.ctx, s.names.Specs(topic.Layout{Partitions: s.partitions, Replication: 1}), false); err != nil {
-		s.Fatal(err)
+		s.fault("no topics: %v", err)
 	}
 	s.shown = make(map[int32]kafka.NextOffset)
 	s.tally.again.Add(1)

@@ -34,7 +34,17 @@ type plan struct {
 	world      []deed            // in the order of their times
 	lives      [instances][]deed // of each instance
 	startOver  bool              // in the end an operator has everything folded again
+	mood       []orderKind       // what befalls processes in this run
 	refuses    bool              // the broker refuses requests that it need not
+}
+
+// moods are kinds of trouble that meet each other: a commit that tears matters most
+// when another tears while it is mended.
+var moods = [][]orderKind{
+	{orderCrash, orderCrash, orderCrash, orderSuspend, orderSuspend, orderExpel, orderExpel, orderGiveUp, orderTear, orderTearAndCrash},
+	{orderTear, orderTearAndCrash},
+	{orderSuspend, orderExpel},
+	{orderCrash, orderGiveUp},
 }
 
 // deed is one thing that happens, so long after the beginning.
@@ -57,6 +67,7 @@ func newPlan(seed uint64) *plan {
 		CacheBytes:         1 << 20,
 		StoreCacheBytes:    1 << 20,
 	}
+	p.mood = moods[r.IntN(len(moods))]
 	p.planInput(20 + r.IntN(41))
 	for i := range instances {
 		p.planLives(i)
@@ -213,16 +224,18 @@ func (p *plan) orders() (orders []order) {
 	r := p.r
 	for range [...]int{0, 1, 1, 2, 3}[r.IntN(5)] {
 		o := order{
-			at: stepInit + step(r.IntN(int(stepStore))), nth: 1 + r.IntN(6), does: [...]orderKind{orderCrash, orderCrash, orderCrash, orderSuspend, orderSuspend, orderExpel, orderExpel, orderGiveUp, orderTear, orderTearAndCrash}[r.IntN(10)],
+			at: stepInit + step(r.IntN(int(stepStore))), nth: 1 + r.IntN(6), does: p.mood[r.IntN(len(p.mood))],
 			lasts: p.between(p.config.SessionTimeout/2, p.config.SessionTimeout+p.config.FinishTimeout+time.Second), survives: r.Uint64N(1 << (1 + 2*p.partitions)),
 		}
-		switch { // what makes a zombie
-		case o.does == orderSuspend && r.IntN(2) == 0:
+		switch {
+		case o.does >= orderTear:
+			o.nth = 1 + r.IntN(3)
+		case o.does == orderSuspend && r.IntN(2) == 0: // what makes a zombie
 			o.at = stepBegin + step(r.IntN(int(stepEnd-stepBegin)))
 		case o.does == orderExpel:
 			o.lasts = p.between(0, p.config.SessionTimeout*2/3)
 		}
-		if o.at <= stepAnnounce {
+		if o.at <= stepAnnounce && o.does < orderTear {
 			o.nth = 1 + r.IntN(p.config.Stripes)
 		}
 		orders = append(orders, o)

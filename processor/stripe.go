@@ -54,13 +54,23 @@ func (s *stripe) run(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
 		return err
 	}
+	faults := 0 // of the local stores, one takeover after another
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		live := time.Now()
 		err := s.work(ctx)
 		if ctx.Err() != nil {
 			return nil // what was left undone, the next owner does again
 		}
+		if damaged := new(storeError); !errors.As(err, &damaged) {
+			faults = 0
+		} else if faults++; faults == maxStoreFaults {
+			s.p.fail(err) // a full disk: others have room for the stripe
+			return err
+		}
 		if s.over(err) {
+			if errors.Is(err, kafka.ErrUnauthorized) || errors.Is(err, kafka.ErrUnsupported) {
+				s.p.fail(err) // with the next claim it would be the same
+			}
 			return err
 		}
 		if time.Since(live) > 10*pause {
@@ -76,6 +86,10 @@ func (s *stripe) run(ctx context.Context) error {
 		}
 	}
 }
+
+// maxStoreFaults is how often in a row a stripe is taken over anew for want of a local
+// store.
+const maxStoreFaults = 8
 
 // over tells whether an error ends the claim. After the others, an unknown outcome
 // or a broker that is away, the same claim is taken over anew: its transactional id
@@ -220,7 +234,7 @@ func (s *stripe) fetch(ctx context.Context, b *batch, until time.Time) ([]kafka.
 		return nil, nil
 	}
 	if err != nil {
-		if ctx.Err() == nil && bounded.Err() != nil {
+		if ctx.Err() == nil && err == bounded.Err() { //nolint:errorlint // bare: the end of the wait. A fault that wraps one is a fault
 			return nil, nil // due
 		}
 		return nil, err

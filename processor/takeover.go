@@ -39,6 +39,7 @@ func (s *stripe) takeover(ctx context.Context) (map[kafka.Partition]kafka.NextOf
 	if err := s.then(stepAnnounce, s.announce(ctx, tails)); err != nil {
 		return nil, err
 	}
+	s.stick(nil)
 	s.p.metrics.takeover.Observe(time.Since(began).Seconds())
 	return from, nil
 }
