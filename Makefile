@@ -35,9 +35,10 @@ test-kafka: test-setup ## the integration tests on Apache Kafka, one broker and 
 	@GO='$(GO)' deploy/kafka/test.sh
 
 SIM ?= 1000
-sim: ## the model of the fold's protocol, whole, and SIM histories of the real processor in virtual time
+SEED ?= 0
+sim: ## the model of the fold's protocol, whole, and SIM histories of the real processor in virtual time, from SEED on
 	$(GO) test -count=1 ./internal/sim/model
-	$(GO) test -count=1 ./processor -run TestSimulation -sim.runs $(SIM) -timeout 60m
+	$(GO) test -count=1 ./processor -run TestSimulation -sim.runs $(SIM) -seed $(SEED) -timeout 60m
 
 SOAK ?= 200
 soak: test-setup ## kill -9, SOAK times: of processors, of `assent up` whole; and a tenth as often of Kafka brokers
