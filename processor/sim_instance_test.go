@@ -335,7 +335,8 @@ func (l *life) runTorn(ctx context.Context) (err error) {
 }
 
 func (l *life) beginOrTear(ctx context.Context, s *stripe, b *batch) error {
-	for _, o := range l.torn() {
+	if due := l.torn(); len(due) > 0 {
+		o := due[0] // one at most
 		l.in.sim.note("%s: %s", l.in.name, o)
 		if err := tear(ctx, s, b, o.survives); err != nil {
 			return err
