@@ -222,10 +222,7 @@ func TestCommitNote_RoundTripsAndRefusesOthers(t *testing.T) {
 			t.Errorf("%s: %+v, %v", n, got, err)
 		}
 	}
-	if n, err := parseNote(""); err != nil || n != (commitNote{}) {
-		t.Errorf("no metadata: %+v, %v", n, err)
-	}
-	for _, text := range []string{"state=12", "from=1;states=2-1;changes=-;seen=0;by=1/1", "from=-1;states=-;changes=-;seen=0;by=1/1", "from=1;states=1;changes=-;seen=0;by=1/1",
+	for _, text := range []string{"", "state=12", "from=1;states=2-1;changes=-;seen=0;by=1/1", "from=-1;states=-;changes=-;seen=0;by=1/1", "from=1;states=1;changes=-;seen=0;by=1/1",
 		"from=1;states=-;changes=-;seen=0;by=1", "from=1;states=-;changes=-;seen=0;by=1/99999", "from=x;states=-;changes=-;seen=0;by=1/1", "from=1;states=-;changes=-;by=1/1", "from=1;states=-;changes=-;seen=x;by=1/1"} {
 		if n, err := parseNote(text); err == nil {
 			t.Errorf("%q was taken for %+v", text, n)
