@@ -210,20 +210,13 @@ func (c *Claim) commitOnce(ctx context.Context, commits map[Partition]Commit) er
 	if err := c.client.sendToCoordinator(ctx, groupNamed(c.group), 0, req, resp); err != nil {
 		return err
 	}
-	var gravest error
-	answered := 0
+	var a answers
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			answered++
-			if err := c.client.coordinatorCode(groupNamed(c.group), p.ErrorCode); err != nil {
-				gravest = graver(gravest, fmt.Errorf("partition %s/%d: %w", t.Topic, p.Partition, err))
-			}
+			a.take(t.Topic, p.Partition, c.client.coordinatorCode(groupNamed(c.group), p.ErrorCode))
 		}
 	}
-	if gravest == nil && answered != len(commits) {
-		return errIncompleteAnswer
-	}
-	return gravest
+	return a.verdict(len(commits))
 }
 
 // close ends the claim with its work. The error is that of a commit that has no answer.

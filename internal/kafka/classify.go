@@ -232,6 +232,29 @@ func graver(a, b error) error {
 	}
 }
 
+// answers gathers what one answer says of each partition that was asked about.
+type answers struct {
+	taken   int
+	gravest error
+}
+
+func (a *answers) take(topic string, partition int32, err error) {
+	a.taken++
+	if err != nil {
+		a.gravest = graver(a.gravest, fmt.Errorf("partition %s/%d: %w", topic, partition, err))
+	}
+}
+
+var errIncompleteAnswer = errors.New("answer without all partitions") // counts as none
+
+// verdict is the gravest of the errors, or that a partition is missing.
+func (a *answers) verdict(asked int) error {
+	if a.gravest == nil && a.taken != asked {
+		return errIncompleteAnswer
+	}
+	return a.gravest
+}
+
 func gravity(err error) int {
 	if code, ok := codeOf(err); ok && kafkago.Error(code) == operationNotAttempted {
 		return 0 // says nothing about itself

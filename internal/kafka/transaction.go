@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -10,8 +9,6 @@ import (
 
 // The requests of a transaction, one attempt each. Several codes in one answer: the
 // gravest is returned.
-
-var errIncompleteAnswer = errors.New("answer without all partitions") // counts as none
 
 // addPartitions names all that Begin covers.
 func (t *Transactor) addPartitions(ctx context.Context) error {
@@ -31,20 +28,13 @@ func (t *Transactor) addPartitions(ctx context.Context) error {
 	if err := t.client.sendToCoordinator(ctx, t.coordinator(), 0, req, resp); err != nil {
 		return err
 	}
-	var gravest error
-	answered := 0
+	var a answers
 	for _, rt := range resp.Topics {
 		for _, rp := range rt.Partitions {
-			answered++
-			if err := t.client.coordinatorCode(t.coordinator(), rp.ErrorCode); err != nil {
-				gravest = graver(gravest, fmt.Errorf("partition %s/%d: %w", rt.Topic, rp.Partition, err))
-			}
+			a.take(rt.Topic, rp.Partition, t.client.coordinatorCode(t.coordinator(), rp.ErrorCode))
 		}
 	}
-	if gravest == nil && answered != len(t.covered) {
-		return errIncompleteAnswer
-	}
-	return gravest
+	return a.verdict(len(t.covered))
 }
 
 func (t *Transactor) addOffsets(ctx context.Context) error {
@@ -83,20 +73,13 @@ func (t *Transactor) commitOffsets(ctx context.Context, commits map[Partition]Co
 	if err := t.client.sendToCoordinator(ctx, group, 0, req, resp); err != nil {
 		return err
 	}
-	var gravest error
-	answered := 0
+	var a answers
 	for _, rt := range resp.Topics {
 		for _, rp := range rt.Partitions {
-			answered++
-			if err := t.client.coordinatorCode(group, rp.ErrorCode); err != nil {
-				gravest = graver(gravest, fmt.Errorf("partition %s/%d: %w", rt.Topic, rp.Partition, err))
-			}
+			a.take(rt.Topic, rp.Partition, t.client.coordinatorCode(group, rp.ErrorCode))
 		}
 	}
-	if gravest == nil && answered != len(commits) {
-		return errIncompleteAnswer
-	}
-	return gravest
+	return a.verdict(len(commits))
 }
 
 func (t *Transactor) endTxn(ctx context.Context, commit bool) error {
