@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -107,37 +108,29 @@ func (p *program) deadLetterCommand() *cobra.Command {
 		list, p.deadLetterShowCommand(), p.deadLetterReplayCommand())
 }
 
-// letterClient connects to the broker for a command on dead letters.
-func (p *program) letterClient(s *kafkaSettings) (*kafka.Client, error) {
+// letters connects to the broker, and reads what dead letters there are. A record that
+// is no letter is said, and passed.
+func (p *program) letters(ctx context.Context, s *kafkaSettings) (*kafka.Client, *deadletter.Index, error) {
 	client, err := kafka.New(kafka.Config{Brokers: s.Brokers, ClientID: "assent-deadletter", TLS: tlsConfig(s.TLS), Logger: p.log})
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
-	return client, nil
-}
-
-// survey reads what there is. A record that is no letter is said, and passed.
-func (p *program) survey(ctx context.Context, client *kafka.Client, s *kafkaSettings) (*deadletter.Index, error) {
 	x, err := deadletter.Survey(ctx, client, s.names())
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, client.Close())
 	}
 	for _, err := range x.Unreadable {
 		p.log.Error("a record is no dead letter", "error", err)
 	}
-	return x, nil
+	return client, x, nil
 }
 
 func (p *program) listDeadLetters(ctx context.Context, s *deadLetterListSettings, _ []string) error {
-	client, err := p.letterClient(&s.Kafka)
+	client, x, err := p.letters(ctx, &s.Kafka)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	x, err := p.survey(ctx, client, &s.Kafka)
-	if err != nil {
-		return err
-	}
 	chosen := s.Which.selection(s.Kafka.Prefix)
 	var entries []deadletter.Entry
 	marks := map[kafka.Position]*deadletter.Mark{}

@@ -72,15 +72,11 @@ Exit code 1 if a chosen letter stays open.`,
 }
 
 func (p *program) replayDeadLetters(ctx context.Context, s *deadLetterReplaySettings, _ []string) error {
-	client, err := p.letterClient(&s.Kafka)
+	client, x, err := p.letters(ctx, &s.Kafka)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	x, err := p.survey(ctx, client, &s.Kafka)
-	if err != nil {
-		return err
-	}
 	chosen := s.Which.selection(s.Kafka.Prefix)
 	for _, text := range s.Positions {
 		at, err := deadletter.ParsePosition(text)

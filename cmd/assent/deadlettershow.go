@@ -56,15 +56,11 @@ func (p *program) showDeadLetter(ctx context.Context, s *deadLetterShowSettings,
 	if err != nil {
 		return usagef("position %q: %w", args[0], err)
 	}
-	client, err := p.letterClient(&s.Kafka)
+	client, x, err := p.letters(ctx, &s.Kafka)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	x, err := p.survey(ctx, client, &s.Kafka)
-	if err != nil {
-		return err
-	}
 	entries := x.Find(at)
 	if len(entries) == 0 {
 		return noLetterAt(at)
