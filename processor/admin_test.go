@@ -23,8 +23,8 @@ func (w *world) admin(req kmsg.Request) kmsg.Response {
 	return resp
 }
 
-// recreate deletes a topic and makes it anew: its offsets begin at 0 again.
-func (w *world) recreate(name string) {
+// drop deletes a topic.
+func (w *world) drop(name string) {
 	w.Helper()
 	req := kmsg.NewPtrDeleteTopicsRequest()
 	req.TopicNames = []string{name}
@@ -32,6 +32,12 @@ func (w *world) recreate(name string) {
 	t.Topic = kmsg.StringPtr(name)
 	req.Topics = append(req.Topics, t)
 	w.admin(req)
+}
+
+// recreate deletes a topic and makes it anew: its offsets begin at 0 again.
+func (w *world) recreate(name string) {
+	w.Helper()
+	w.drop(name)
 	var specs []kafka.TopicSpec
 	for _, s := range w.names.Specs(topic.Layout{Partitions: w.partitions, Replication: w.cluster.Replication()}) {
 		if s.Name == name {

@@ -44,7 +44,7 @@ func (s *stripe) restore(ctx context.Context, tails map[int32]*tail) error {
 			delete(ends, log)
 			continue
 		}
-		l := &load{partition: log, partitions: s.partitions, table: part.table, rows: part.table.rows}
+		l := &load{partition: log, partitions: s.partitions, table: part.table}
 		l.mark = store.Mark{Topic: id, Producer: t.note.by.ID, Epoch: t.note.by.Epoch}
 		l.limited, l.limit = t.committed, t.next
 		if mark, ok := part.table.rows.Mark(); ok && s.usable(mark, l, t, starts[log], ends[log]) {
@@ -118,7 +118,7 @@ func (s *stripe) settle(loads map[kafka.Partition]*load, tails map[int32]*tail) 
 		}
 		l.mark.Input = max(l.mark.Input, int64(t.next))
 		l.mark.Producer, l.mark.Epoch = t.note.by.ID, t.note.by.Epoch
-		if err := l.rows.Write(nil, l.mark); err != nil {
+		if err := l.table.rows.Write(nil, l.mark); err != nil {
 			return &storeError{err}
 		}
 		l.table.forget() // whoever read meanwhile keeps nothing of it
@@ -131,7 +131,6 @@ type load struct {
 	partition  kafka.Partition
 	partitions int // of consent.state
 	table      *Table
-	rows       *store.Partition
 	limited    bool // rows at or above limit, an input offset, do not count
 	limit      kafka.NextOffset
 	mark       store.Mark
@@ -168,7 +167,7 @@ func (l *load) take(b *kafka.Batch) error {
 		l.covered = b.Next
 	}
 	l.mark.Changelog = int64(l.covered)
-	if err := l.rows.Load(l.batch, l.mark); err != nil {
+	if err := l.table.rows.Load(l.batch, l.mark); err != nil {
 		return &storeError{err}
 	}
 	return nil
@@ -259,7 +258,3 @@ func (s *stripe) report(loads map[kafka.Partition]*load, took time.Duration) {
 	s.log.Info("states restored", "partitions", len(loads), "records", records,
 		"ignored", ignored, "took", took.Round(time.Millisecond), "records_per_second", int(rate))
 }
-
-// Hash is the SHA-256 over the rows of the partition in the order of their keys,
-// and their number: equal for equal states.
-func (t *Table) Hash() ([32]byte, int64, error) { return t.rows.Hash() }

@@ -382,12 +382,7 @@ func (w *world) loggedBelow(limit kafka.NextOffset) map[consent.SubjectID]consen
 		id := consent.SubjectID{Tenant: row.Tenant, Subject: row.Subject, Test: row.Test}
 		s := states[id]
 		s.Tenant, s.Subject, s.Test = id.Tenant, id.Subject, id.Test
-		if row.Whole != nil {
-			s.Whole = *row.Whole
-		}
-		if row.Row != (consent.Row{Purpose: consent.Root}) {
-			s.PutRow(row.Row)
-		}
+		row.AddTo(&s)
 		settleClock(&s)
 		states[id] = s
 	}

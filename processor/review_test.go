@@ -439,14 +439,3 @@ func TestProcessor_FoldsWhileNobodyCanBeToldWhoOwns(t *testing.T) {
 	p.stop()
 	w.requireReference()
 }
-
-// drop deletes a topic.
-func (w *world) drop(name string) {
-	w.Helper()
-	req := kmsg.NewPtrDeleteTopicsRequest()
-	req.TopicNames = []string{name}
-	topic := kmsg.NewDeleteTopicsRequestTopic()
-	topic.Topic = kmsg.StringPtr(name)
-	req.Topics = append(req.Topics, topic)
-	w.admin(req)
-}

@@ -72,6 +72,7 @@ type partBatch struct {
 	next    kafka.NextOffset // behind what is done with: the last record, or where an alarm cut it
 	high    kafka.NextOffset // high watermark of the log
 	folding *folding
+	folded  map[consent.Action]int // events
 	moved   []*subjectFold
 	rows    []rowWrite
 	changes []kafka.Record
@@ -120,7 +121,7 @@ func (b *batch) of(part *partition, fetched *kafka.Batch) *partBatch {
 		}
 	}
 	if pb == nil {
-		pb = &partBatch{at: fetched.Partition, part: part, begins: part.position(), note: part.note}
+		pb = &partBatch{at: fetched.Partition, part: part, begins: part.position(), note: part.note, folded: make(map[consent.Action]int)}
 		b.parts = append(b.parts, pb)
 	}
 	pb.next, pb.high = fetched.Next, fetched.HighWatermark
@@ -141,7 +142,7 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 				pb.alarm = fmt.Errorf("fold %s: %w", kafka.Position{Partition: pb.at, Offset: e.offset}, err)
 				break
 			}
-			s.p.metrics.events.WithLabelValues(e.Action.String()).Inc()
+			pb.folded[e.Action]++
 		}
 		if err := s.prepare(pb); err != nil {
 			pb.withhold(err)
@@ -188,9 +189,7 @@ func (pb *partBatch) withhold(err error) {
 // they would hold up other people's withdrawals when this process dies; behind it a
 // crash would lose them.
 func (s *stripe) carry(ctx context.Context, b *batch) error {
-	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
-	defer cancel()
-	return s.outbox.write(finish, b.carried)
+	return s.outbox.write(ctx, b.carried)
 }
 
 // beginTransaction opens a transaction over what the batch writes.
@@ -208,9 +207,7 @@ func (s *stripe) beginTransaction(ctx context.Context, b *batch) error {
 			partitions = append(partitions, kafka.Partition{Topic: names.Changes(), Index: pb.at.Index})
 		}
 	}
-	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
-	defer cancel()
-	return s.tx.Begin(finish, s.claim, partitions)
+	return s.tx.Begin(ctx, s.claim, partitions)
 }
 
 // write puts states and changes into the transaction, and notes where they stand.
@@ -222,12 +219,10 @@ func (s *stripe) write(ctx context.Context, b *batch) error {
 			records = append(records, pb.rows[i].record)
 		}
 	}
-	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
-	defer cancel()
 	var positions []kafka.Position
 	if len(records) > 0 {
 		var err error
-		if positions, err = s.tx.Write(finish, records); err != nil {
+		if positions, err = s.tx.Write(ctx, records); err != nil {
 			return err
 		}
 	}
@@ -271,17 +266,13 @@ func (s *stripe) commitOffsets(ctx context.Context, b *batch) error {
 		pb.note.by = s.tx.Sender()
 		commits[pb.at] = kafka.Commit{Next: pb.next, Metadata: pb.note.String()}
 	}
-	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
-	defer cancel()
-	return s.tx.CommitOffsets(finish, s.claim, commits)
+	return s.tx.CommitOffsets(ctx, s.claim, commits)
 }
 
 // end commits. Without an answer nobody knows whether it did: the stripe is taken
 // over anew, which ends the doubt.
 func (s *stripe) end(ctx context.Context, _ *batch) error {
-	finish, cancel := outlive(ctx, s.p.config.FinishTimeout)
-	defer cancel()
-	return s.tx.End(finish)
+	return s.tx.End(ctx)
 }
 
 // publish shows the states to decisions, and wakes who waits for an event.
@@ -333,6 +324,9 @@ func (s *stripe) measure(b *batch) {
 	}
 	for _, pb := range b.parts {
 		m.lag.WithLabelValues(label(pb.at.Index)).Set(float64(max(0, pb.high-pb.next)))
+		for action, n := range pb.folded {
+			m.events.WithLabelValues(action.String()).Add(float64(n))
+		}
 		m.carried.Add(float64(len(pb.folding.carried)))
 		if n := pb.folding.dropped; n > 0 {
 			m.dropped.Add(float64(n))

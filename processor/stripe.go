@@ -67,9 +67,9 @@ func (s *stripe) run(ctx context.Context) error {
 			s.p.fail(err) // a full disk: others have room for the stripe
 			return err
 		}
-		if s.over(err) {
-			if errors.Is(err, kafka.ErrUnauthorized) || errors.Is(err, kafka.ErrUnsupported) {
-				s.p.fail(err) // with the next claim it would be the same
+		if over(err) {
+			if hopeless(err) {
+				s.p.fail(err)
 			}
 			return err
 		}
@@ -94,9 +94,14 @@ const maxStoreFaults = 8
 // over tells whether an error ends the claim. After the others, an unknown outcome
 // or a broker that is away, the same claim is taken over anew: its transactional id
 // settles what was left open.
-func (s *stripe) over(err error) bool {
-	return err == nil || errors.As(err, new(crashError)) || errors.Is(err, kafka.ErrFenced) || errors.Is(err, errOldHeartbeat) ||
-		errors.Is(err, kafka.ErrUnauthorized) || errors.Is(err, kafka.ErrUnsupported) || errors.Is(err, kafka.ErrClosed) || errors.Is(err, errPartitionCount)
+func over(err error) bool {
+	return err == nil || hopeless(err) || errors.As(err, new(crashError)) || errors.Is(err, kafka.ErrFenced) || errors.Is(err, errOldHeartbeat) ||
+		errors.Is(err, kafka.ErrClosed) || errors.Is(err, errPartitionCount)
+}
+
+// hopeless tells whether with the next claim it would be the same.
+func hopeless(err error) bool {
+	return errors.Is(err, kafka.ErrUnauthorized) || errors.Is(err, kafka.ErrUnsupported)
 }
 
 // open opens the local stores of the stripe's partitions.
@@ -182,6 +187,8 @@ func (s *stripe) turn(ctx context.Context) error {
 		return err
 	}
 	s.committed = time.Now()
+	ctx, cancel := outlive(ctx, s.p.config.FinishTimeout) // what is begun is finished
+	defer cancel()
 	for _, step := range s.steps {
 		if err := s.then(step.step, step.do(ctx, b)); err != nil {
 			return err

@@ -103,12 +103,7 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 		if state == nil {
 			state = &consent.State{Tenant: id.Tenant, Subject: id.Subject, Test: id.Test}
 		}
-		if row.Whole != nil {
-			state.Whole = *row.Whole
-		}
-		if row.Row != (consent.Row{Purpose: consent.Root}) {
-			state.PutRow(row.Row)
-		}
+		row.AddTo(state)
 		return nil
 	})
 	if unreadable != nil {

@@ -105,24 +105,9 @@ func (s *stripe) verifyStates(ctx context.Context, tails map[int32]*tail) error 
 			missing[index] = true
 		}
 	}
-	faults, err := scan(ctx, s.p.client, from, to, verifyOptions, func(b *kafka.Batch) error {
-		for i := range b.Messages {
-			if b.Messages[i].Offset == tails[b.Partition.Index].note.states.last() {
-				delete(missing, b.Partition.Index)
-			}
-		}
-		return nil
+	return s.look(ctx, tails, from, to, missing, func(t *tail, m *kafka.Message) (last bool, err error) {
+		return m.Offset == t.note.states.last(), nil
 	})
-	if err != nil {
-		return fmt.Errorf("verify states: %w", err)
-	}
-	for at, fault := range faults {
-		tails[at.Index].alarm = fmt.Errorf("verify: %w", fault)
-	}
-	for index := range missing {
-		tails[index].torn = true
-	}
-	return nil
 }
 
 // verifyChanges looks for the last change of each note, and collects the ids of
@@ -150,36 +135,49 @@ func (s *stripe) verifyChanges(ctx context.Context, tails map[int32]*tail) error
 			from[at] = max(t.note.seen, starts[at])
 		default:
 			from[at] = max(min(span.first, t.note.seen), starts[at])
-			missing[index] = span.last() >= kafka.LastOffset(starts[at]) // else told long ago, and expired
+			if span.last() >= kafka.LastOffset(starts[at]) { // else told long ago, and expired
+				missing[index] = true
+			}
 		}
 	}
+	return s.look(ctx, tails, from, to, missing, func(t *tail, m *kafka.Message) (last bool, err error) {
+		c, err := schemas.DecodeChange(m.Value)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", m.Position, err)
+		}
+		if kafka.NextOffset(m.Offset) >= t.note.seen {
+			t.told[c.ID] = m.Offset
+		} else {
+			t.own[c.ID] = m.Offset
+		}
+		return m.Offset.Next() == t.note.changes.end, nil
+	})
+}
+
+// look reads what from and to say of each partition of a topic, and calls each for
+// every record. A partition is torn when it is among the missing, and each met no
+// record that is the last of its note.
+func (s *stripe) look(ctx context.Context, tails map[int32]*tail, from, to map[kafka.Partition]kafka.NextOffset, missing map[int32]bool, each func(*tail, *kafka.Message) (last bool, err error)) error {
 	faults, err := scan(ctx, s.p.client, from, to, verifyOptions, func(b *kafka.Batch) error {
-		t := tails[b.Partition.Index]
 		for i := range b.Messages {
-			m := &b.Messages[i]
-			c, err := schemas.DecodeChange(m.Value)
+			last, err := each(tails[b.Partition.Index], &b.Messages[i])
 			if err != nil {
-				return fmt.Errorf("verify %s: %w", m.Position, err)
+				return err
 			}
-			if kafka.NextOffset(m.Offset) >= t.note.seen {
-				t.told[c.ID] = m.Offset
-			} else {
-				t.own[c.ID] = m.Offset
-			}
-			if m.Offset.Next() == t.note.changes.end {
+			if last {
 				delete(missing, b.Partition.Index)
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("verify changes: %w", err)
+		return fmt.Errorf("verify: %w", err)
 	}
 	for at, fault := range faults {
 		tails[at.Index].alarm = fmt.Errorf("verify: %w", fault)
 	}
-	for index, gone := range missing {
-		tails[index].torn = tails[index].torn || gone
+	for index := range missing {
+		tails[index].torn = true
 	}
 	return nil
 }

@@ -20,6 +20,17 @@ type StateRow struct {
 	InputOffset int64
 }
 
+// AddTo puts the row into the State that it is a row of, and what belongs to the
+// subject with it.
+func (r *StateRow) AddTo(s *consent.State) {
+	if r.Whole != nil {
+		s.Whole = *r.Whole
+	}
+	if r.Row != (consent.Row{Purpose: consent.Root}) { // else * is there for the subject's sake only
+		s.PutRow(r.Row)
+	}
+}
+
 // EncodeState appends a row's record to dst: frame and body. On an error, an
 // [EncodeError], it gives dst back unchanged.
 func EncodeState(dst []byte, r *StateRow) ([]byte, error) {

@@ -354,11 +354,7 @@ func addRow(s *consent.State, b []byte, first bool) error {
 		return errors.New("a row of another subject")
 	case first != (row.Row.Purpose == consent.Root) || first != (row.Whole != nil):
 		return errors.New("the row of * is not the first, or not alone")
-	case first:
-		s.Whole = *row.Whole
 	}
-	if row.Row != (consent.Row{Purpose: consent.Root}) {
-		s.PutRow(row.Row)
-	}
+	row.AddTo(s)
 	return nil
 }
