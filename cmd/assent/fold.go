@@ -3,10 +3,10 @@ package main
 import (
 	"fmt"
 	"net"
-	"net/url"
 	"time"
 
 	"github.com/assent-dev/assent/internal/config"
+	"github.com/assent-dev/assent/processor/owner"
 )
 
 // foldSettings are those of the processor, alone or in `up`.
@@ -26,11 +26,11 @@ func (s *foldSettings) Validate() []config.Fault {
 	if s.Pace <= 0 || s.Pace > time.Second {
 		faults = append(faults, config.Fault{Setting: "ASSENT_PACE (--pace)", Message: fmt.Sprintf("%s is not between 1ms and 1s", s.Pace)})
 	}
-	if u, err := url.Parse(s.PeerURL); s.PeerURL != "" && (err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Port() == "" || s.PeerURL != u.Scheme+"://"+u.Host) {
+	if s.PeerURL != "" && owner.CheckAddress(s.PeerURL) != nil {
 		faults = append(faults, config.Fault{Setting: "ASSENT_PEER_URL (--peer-url)", Message: fmt.Sprintf("%q is not an address such as http://10.0.0.7:8080", s.PeerURL)})
 	}
-	if n := len(s.PeerSecret); n > 0 && n < 16 {
-		faults = append(faults, config.Fault{Setting: "ASSENT_PEER_SECRET", Message: fmt.Sprintf("has %d bytes, want at least 16, such as from openssl rand -hex 16", n)})
+	if n := len(s.PeerSecret); n > 0 && n < owner.MinSecretBytes {
+		faults = append(faults, config.Fault{Setting: "ASSENT_PEER_SECRET", Message: fmt.Sprintf("has %d bytes, want at least %d, such as from openssl rand -hex 16", n, owner.MinSecretBytes)})
 	}
 	return faults
 }

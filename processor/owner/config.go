@@ -45,7 +45,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-const minSecretBytes = 16
+// MinSecretBytes is the least that peers may share as a secret.
+const MinSecretBytes = 16
 
 func (c *Config) ensureDefaults() {
 	if c.SessionTimeout == 0 {
@@ -79,8 +80,8 @@ func (c *Config) Validate() error {
 	if c.HeartbeatLimit <= 0 || c.SessionTimeout-c.HeartbeatLimit < minSlack {
 		faults = append(faults, fmt.Errorf("owner: heartbeat limit %s leaves less than %s of the session %s", c.HeartbeatLimit, minSlack, c.SessionTimeout))
 	}
-	if n := len(c.Secret); n > 0 && n < minSecretBytes {
-		faults = append(faults, fmt.Errorf("owner: the peers' secret has %d bytes, want at least %d", n, minSecretBytes))
+	if n := len(c.Secret); n > 0 && n < MinSecretBytes {
+		faults = append(faults, fmt.Errorf("owner: the peers' secret has %d bytes, want at least %d", n, MinSecretBytes))
 	}
 	for name, n := range map[string]int{"max forwarded": c.MaxForwarded, "max served": c.MaxServed, "max waiting": c.MaxWaiting} {
 		if n < 1 {

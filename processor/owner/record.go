@@ -86,14 +86,14 @@ func (r *Record) validate() error {
 		faults = append(faults, fmt.Errorf("instance has %d bytes, want 1 to %d", n, maxInstanceBytes))
 	}
 	if r.Address != "" {
-		faults = append(faults, checkAddress(r.Address))
+		faults = append(faults, CheckAddress(r.Address))
 	}
 	return errors.Join(faults...)
 }
 
-// checkAddress takes what a peer can be asked at and nothing else: no path or query, into
+// CheckAddress takes what a peer can be asked at and nothing else: no path or query, into
 // which a request could be bent, and no user and password.
-func checkAddress(address string) error {
+func CheckAddress(address string) error {
 	u, err := url.Parse(address)
 	if err != nil {
 		return errors.New("address is no URL")
