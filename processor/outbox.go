@@ -112,8 +112,8 @@ func changeRecords(names topic.Names, changes []consent.Change, told func(consen
 
 // rowWrite is a row on its way to the changelog and to the local store.
 type rowWrite struct {
-	record         kafka.Record
-	expires, until int64 // the store's expiry index: what the row says now, and said before
+	record              kafka.Record
+	expires, wasExpires int64 // the store's expiry index: what the row says now, and said before
 }
 
 // inputHeader is on a tombstone what [schemas.StateRow.InputOffset] is in a row.
@@ -132,7 +132,7 @@ func rowWrites(names topic.Names, moved []*subjectFold) ([]rowWrite, error) {
 					Topic: names.State(), Key: schemas.StateKey(s.id.Tenant, s.id.Subject, p, s.id.Test),
 					PartitionKey: key, Value: value, Headers: headers,
 				},
-				expires: expiryMillis(is), until: expiryMillis(was),
+				expires: expiryMillis(is), wasExpires: expiryMillis(was),
 			})
 		}
 		encode := func(row *consent.Row, whole *consent.Whole) ([]byte, error) {

@@ -301,10 +301,10 @@ func (s *stripe) store(_ context.Context, b *batch) error {
 		s.rows = s.rows[:0]
 		for i := range pb.rows {
 			w := &pb.rows[i]
-			if w.until != 0 && w.until != w.expires {
+			if w.wasExpires != 0 && w.wasExpires != w.expires {
 				delete(pb.part.expiring, string(w.record.Key))
 			}
-			s.rows = append(s.rows, store.Row{Key: w.record.Key, Value: w.record.Value, Expires: w.expires, WasExpires: w.until})
+			s.rows = append(s.rows, store.Row{Key: w.record.Key, Value: w.record.Value, Expires: w.expires, WasExpires: w.wasExpires})
 		}
 		if err := pb.part.table.rows.Write(s.rows, mark); err != nil {
 			return &storeError{err}
