@@ -55,6 +55,10 @@ func (a Action) Protective() bool {
 // Affirms reports whether the action says yes.
 func (a Action) Affirms() bool { return a == Grant || a == Confirm }
 
+// Kept reports whether [Fold] may keep the event itself in the State: a no, which a
+// link that comes later carries on with every field.
+func (a Action) Kept() bool { return a == Refuse || a == Withdraw }
+
 // Folds reports whether this version's fold knows what the action does.
 func (a Action) Folds() bool { return a > ActionUnknown && a <= Defer }
 

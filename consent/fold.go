@@ -6,8 +6,9 @@ import "slices"
 // Changes to announce, and the events that links carry to other subjects: they
 // belong into the log under their own key, before this State counts.
 //
-// It is pure, and changes neither s nor e; the State may keep e, so e must not be
-// written to afterwards. Rows of the two States that compare equal (==) are
+// It is pure, and changes neither s nor e. The State may keep an e whose Action is
+// [Action.Kept], which must not be written to afterwards; of others it keeps what e
+// points to. Rows of the two States that compare equal (==) are
 // unchanged, rows that only s has were erased. Source: semantics.md, section 5.
 func Fold(s State, e *Event) (State, []Change, []Event) {
 	if !e.Action.Folds() || e.Action == Request || e.Action == Defer {

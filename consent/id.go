@@ -52,20 +52,20 @@ func (u UUID) IsZero() bool { return u == UUID{} }
 
 // String gives the lower-case 36-character form, and "" for the zero value.
 func (u UUID) String() string {
-	if u.IsZero() {
-		return ""
-	}
 	var b [36]byte
-	hex.Encode(b[:8], u[:4])
-	b[8] = '-'
-	hex.Encode(b[9:13], u[4:6])
-	b[13] = '-'
-	hex.Encode(b[14:18], u[6:8])
-	b[18] = '-'
-	hex.Encode(b[19:23], u[8:10])
-	b[23] = '-'
-	hex.Encode(b[24:], u[10:])
-	return string(b[:])
+	return string(u.Append(b[:0]))
+}
+
+// Append appends what String gives.
+func (u UUID) Append(dst []byte) []byte {
+	if u.IsZero() {
+		return dst
+	}
+	dst = hex.AppendEncode(dst, u[:4])
+	dst = hex.AppendEncode(append(dst, '-'), u[4:6])
+	dst = hex.AppendEncode(append(dst, '-'), u[6:8])
+	dst = hex.AppendEncode(append(dst, '-'), u[8:10])
+	return hex.AppendEncode(append(dst, '-'), u[10:])
 }
 
 // DeriveUUID gives the UUIDv5 of name in namespace. Source: RFC 9562, 5.5.

@@ -105,6 +105,24 @@ func TestFold_RowsThatAreUntouchedCompareEqual(t *testing.T) {
 	})
 }
 
+// Who folds uses the memory of an event again, unless the State may keep it.
+func TestFold_KeepsOnlyEventsThatAreKept(t *testing.T) {
+	eachLog(t, func(t *testing.T, _ drawer, log []consent.Event) {
+		want, _ := foldAll(log)
+		var s consent.State
+		for i := range log {
+			e := log[i]
+			s, _, _ = consent.Fold(s, &e)
+			if !e.Action.Kept() {
+				e = consent.Event{Subject: "user:another", Purpose: "x", Property: "gone"}
+			}
+		}
+		if !reflect.DeepEqual(s, want) {
+			t.Error("the State changed with the memory of an event")
+		}
+	})
+}
+
 func TestState_PutRowAndRemoveRowKeepRowsSortedAndSingle(t *testing.T) {
 	d := drawer{seeded(t), nil}
 	var s consent.State

@@ -137,10 +137,13 @@ func (s Subject) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // Key is the Kafka key of every record about a subject: tenant|subject. It puts
 // one subject's events into one partition and one order.
 func Key(t Tenant, s Subject) []byte {
-	b := make([]byte, 0, len(t)+1+len(s))
-	b = append(b, t...)
-	b = append(b, '|')
-	return append(b, s...)
+	return AppendKey(make([]byte, 0, len(t)+1+len(s)), t, s)
+}
+
+// AppendKey appends what Key gives.
+func AppendKey(dst []byte, t Tenant, s Subject) []byte {
+	dst = append(append(dst, t...), '|')
+	return append(dst, s...)
 }
 
 // ParseKey takes a Kafka key apart.

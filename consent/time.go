@@ -46,8 +46,14 @@ func (i Instant) Sub(j Instant) time.Duration { return time.Duration(i-j) * time
 
 // String gives RFC 3339 in UTC with exactly three decimals; "" when absent.
 func (i Instant) String() string {
+	var b [24]byte
+	return string(i.Append(b[:0]))
+}
+
+// Append appends what String gives.
+func (i Instant) Append(dst []byte) []byte {
 	if i == 0 {
-		return ""
+		return dst
 	}
-	return i.Time().Format("2006-01-02T15:04:05.000Z")
+	return i.Time().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
 }

@@ -68,11 +68,10 @@ func (w *world) fold() (*running, time.Duration) {
 
 func (w *world) publishBench(n int) (total float64) {
 	w.Helper()
-	messages := benchEvents(n)
-	for chunk := range slices.Chunk(messages, 20_000) {
+	for chunk := range slices.Chunk(benchEvents(n), 20_000) {
 		records := make([]kafka.Record, len(chunk))
 		for i := range chunk {
-			records[i] = kafka.Record{Topic: w.names.Events(), Key: chunk[i].Key, Value: chunk[i].Value}
+			records[i] = kafka.Record{Topic: w.names.Events(), Key: chunk[i].key, Value: chunk[i].value}
 		}
 		w.produce(records...)
 	}

@@ -48,7 +48,8 @@ func (s *stripe) expire(ctx context.Context) error {
 	if len(events) == 0 {
 		return nil
 	}
-	records, err := eventRecords(s.p.config.Names, events)
+	s.encoding.reset()
+	records, err := s.encoding.events(events)
 	if err != nil {
 		return err
 	}

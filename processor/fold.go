@@ -19,24 +19,35 @@ type folding struct {
 	fold     foldFunc
 	subjects map[consent.SubjectID]*subjectFold
 	order    []*subjectFold // as they first came, so that what is written repeats
+	room     *slab[subjectFold]
 	changes  []consent.Change
 	carried  []consent.Event // for other subjects' keys
 	dropped  int             // links that fell out of a full list: nothing is carried there any more
 }
 
-// subjectFold is one subject's way through a batch.
+// subjectFold is one subject's way through a batch. It ends with the batch: what the
+// table keeps is a copy of state.
 type subjectFold struct {
 	id     consent.SubjectID
 	before *consent.State // nil = nothing on record
 	state  consent.State
 	input  kafka.NextOffset // behind the last event folded
+	rows   []movedRow       // set by moved
 	// buried are purposes whose rows an erase took: also such as the batch itself made.
 	// A torn transaction with other bounds may have written those.
 	buried []consent.Purpose
 }
 
-func newFolding(t *Table, fold foldFunc) *folding {
-	return &folding{table: t, fold: fold, subjects: make(map[consent.SubjectID]*subjectFold)}
+// movedRow is a row that is new or not what it was (nil = new).
+type movedRow struct{ was, is *consent.Row }
+
+// newFolding makes a folding of as many events, give or take.
+func newFolding(t *Table, fold foldFunc, events int, room *slab[subjectFold]) *folding {
+	return &folding{
+		table: t, fold: fold, room: room,
+		subjects: make(map[consent.SubjectID]*subjectFold, events),
+		order:    make([]*subjectFold, 0, events),
+	}
 }
 
 // add folds the event at an offset. Its error is a [storeError], or a panic in the
@@ -73,7 +84,8 @@ func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &subjectFold{id: id, before: before}
+	s := f.room.next()
+	s.id, s.before = id, before
 	if before != nil {
 		s.state = *before
 	}
@@ -85,31 +97,32 @@ func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
 // moved lists the subjects whose State is not what it was. An event that moves
 // nothing need not be noted: read again, it meets the same State, and moves nothing.
 func (f *folding) moved() []*subjectFold {
-	var moved []*subjectFold
+	moved := make([]*subjectFold, 0, len(f.order))
+	rows := make([]movedRow, 0, len(f.order))
 	for _, s := range f.order {
-		if s.rowsMoved() || s.rowsGone() || s.wholeMoved() {
+		first := len(rows)
+		rows = s.appendMovedRows(rows)
+		s.rows = slices.Clip(rows[first:])
+		if len(s.rows) > 0 || s.rowsGone() || s.wholeMoved() {
 			moved = append(moved, s)
 		}
 	}
 	return moved
 }
 
-func (s *subjectFold) rowsMoved() bool {
-	for range s.movedRows {
-		return true
-	}
-	return false
-}
-
-// movedRows goes over the rows that are new or not what they were, each with what
-// it was (nil = new). Both sets are sorted by purpose.
-func (s *subjectFold) movedRows(each func(was, is *consent.Row) bool) {
+// appendMovedRows appends the rows that are new or not what they were. Both sets are
+// sorted by purpose.
+func (s *subjectFold) appendMovedRows(moved []movedRow) []movedRow {
 	var old []consent.Row
 	if s.before != nil {
 		old = s.before.Rows
 	}
-	for i := range s.state.Rows {
-		is := &s.state.Rows[i]
+	rows := s.state.Rows
+	if len(rows) > 0 && len(rows) == len(old) && &rows[0] == &old[0] {
+		return moved // nothing was written to
+	}
+	for i := range rows {
+		is := &rows[i]
 		for len(old) > 0 && old[0].Purpose < is.Purpose {
 			old = old[1:]
 		}
@@ -120,11 +133,13 @@ func (s *subjectFold) movedRows(each func(was, is *consent.Row) bool) {
 			}
 			was = &old[0]
 		}
-		if !each(was, is) {
-			return
-		}
+		moved = append(moved, movedRow{was, is})
 	}
+	return moved
 }
+
+// lastInput is the offset of the last event folded.
+func (s *subjectFold) lastInput() int64 { return int64(s.input) - 1 }
 
 // bury notes the rows that are not in the State after an erase.
 func (s *subjectFold) bury(after *consent.State) {
@@ -176,8 +191,14 @@ func (s *subjectFold) rootMoved() bool {
 	if (was == nil) != (is == nil) || was != nil && *was != *is {
 		return true
 	}
+	clock := s.state.Whole.Clock
+	for _, m := range s.rows { // nearly always here
+		if rowClock(m.is) == clock {
+			return false
+		}
+	}
 	for i := range s.state.Rows {
-		if rowClock(&s.state.Rows[i]) == s.state.Whole.Clock {
+		if rowClock(&s.state.Rows[i]) == clock {
 			return false
 		}
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
-	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/schemas"
 )
 
@@ -276,14 +275,14 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 		}
 		table := newTable(nil, 1<<20)
 		table.keep(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}, nil)
-		folding := newFolding(table, consent.Fold)
+		folding := newFolding(table, consent.Fold, 8, new(slab[subjectFold]))
 		if err := folding.add(&e, 5); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := rowWrites(topic.Names{}, folding.moved()); err != nil {
+		if _, err := new(encoding).states(folding.moved()); err != nil {
 			t.Error(err)
 		}
-		if _, err := eventRecords(topic.Names{}, folding.carried); err != nil {
+		if _, err := new(encoding).events(folding.carried); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
@@ -347,7 +349,7 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	defer closeStore()
 	table := newTable(rows, 1<<20)
 	add := func(offset int64, events ...consent.Event) []*subjectFold {
-		f := newFolding(table, consent.Fold)
+		f := newFolding(table, consent.Fold, 8, new(slab[subjectFold]))
 		for i := range events {
 			if err := f.add(&events[i], kafka.LastOffset(offset)+kafka.LastOffset(i)); err != nil {
 				t.Fatal(err)
@@ -376,6 +378,37 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	}
 	if n := len(add(4, newer, late)); n != 0 {
 		t.Errorf("repeated events moved %d states", n)
+	}
+}
+
+func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
+	r := seed(t)
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	table := newTable(rows, 1<<20)
+	id := consent.SubjectID{Tenant: consent.DefaultTenant, Subject: anna}
+	var first weak.Pointer[consent.State]
+	for i := range 3 {
+		f := newFolding(table, consent.Fold, 1, new(slab[subjectFold]))
+		e := event(r, anna, consent.Withdraw, "m", i)
+		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
+			t.Fatal(err)
+		}
+		table.publish(f.moved())
+		if i == 0 {
+			state, err := table.State(id)
+			if err != nil || state == nil {
+				t.Fatal(state, err)
+			}
+			first = weak.Make(state)
+		}
+	}
+	runtime.GC()
+	if first.Value() != nil {
+		t.Error("the State after the first event is still in memory: each holds the one before")
+	}
+	if state, err := table.State(id); err != nil || len(state.Rows) == 0 {
+		t.Error("the last one is gone", err)
 	}
 }
 

@@ -81,8 +81,7 @@ type partBatch struct {
 	alarm   error // stops the partition once what came before it is written
 }
 
-// placedEvent is an event with its offset. Each event is an allocation of its own:
-// a State may keep it, and must not keep the whole batch with it.
+// placedEvent is an event with its offset.
 type placedEvent struct {
 	*consent.Event
 	offset kafka.LastOffset
@@ -96,7 +95,7 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 		m := &fetched.Messages[i]
 		e, refused := decode(m, s.partitions)
 		if refused == nil {
-			pb.events = append(pb.events, placedEvent{&e, m.Offset})
+			pb.events = append(pb.events, placedEvent{s.place(&e), m.Offset})
 			continue
 		}
 		letter, err := deadLetter(s.p.config.Names.DeadLetters(), m, refused)
@@ -110,6 +109,19 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 	}
 	b.records += len(fetched.Messages)
 	return nil
+}
+
+// place gives an event a place for as long as it is needed: one that a State keeps, an
+// allocation of its own, so that the State does not hold the whole batch.
+func (s *stripe) place(e *consent.Event) *consent.Event {
+	var at *consent.Event
+	if e.Action.Kept() {
+		at = new(consent.Event)
+	} else {
+		at = s.events.next()
+	}
+	*at = *e
+	return at
 }
 
 // of gives the share of a partition, and notes how far it goes.
@@ -131,8 +143,10 @@ func (b *batch) of(part *partition, fetched *kafka.Batch) *partBatch {
 // fold is pure, and prepares what is written. Where the fold of an event fails, the
 // partition is cut before it, and stopped once the rest is written.
 func (s *stripe) fold(_ context.Context, b *batch) error {
+	s.encoding.reset()
+	s.room.reset()
 	for _, pb := range b.parts {
-		pb.folding = newFolding(pb.part.table, s.p.config.fold)
+		pb.folding = newFolding(pb.part.table, s.p.config.fold, len(pb.events), &s.room)
 		for _, e := range pb.events {
 			if err := pb.folding.add(e.Event, e.offset); err != nil {
 				if damaged := new(storeError); errors.As(err, &damaged) {
@@ -148,7 +162,7 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 			pb.withhold(err)
 			continue
 		}
-		carried, err := eventRecords(s.p.config.Names, pb.folding.carried)
+		carried, err := s.encoding.events(pb.folding.carried)
 		if err != nil {
 			pb.withhold(err)
 			continue
@@ -168,11 +182,11 @@ func (s *stripe) prepare(pb *partBatch) (err error) {
 		}
 		return ok
 	}
-	if pb.changes, err = changeRecords(s.p.config.Names, pb.folding.changes, told); err != nil {
+	if pb.changes, err = s.encoding.changes(pb.folding.changes, told); err != nil {
 		return err
 	}
 	pb.moved = pb.folding.moved()
-	pb.rows, err = rowWrites(s.p.config.Names, pb.moved)
+	pb.rows, err = s.encoding.states(pb.moved)
 	return err
 }
 
@@ -212,7 +226,11 @@ func (s *stripe) beginTransaction(ctx context.Context, b *batch) error {
 
 // write puts states and changes into the transaction, and notes where they stand.
 func (s *stripe) write(ctx context.Context, b *batch) error {
-	var records []kafka.Record
+	n := 0
+	for _, pb := range b.parts {
+		n += len(pb.changes) + len(pb.rows)
+	}
+	records := make([]kafka.Record, 0, n)
 	for _, pb := range b.parts {
 		records = append(records, pb.changes...)
 		for i := range pb.rows {

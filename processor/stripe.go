@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/processor/store"
 )
@@ -23,8 +24,11 @@ type stripe struct {
 	fetcher    *kafka.Fetcher
 	outbox     outbox
 	steps      []batchStep
-	committed  time.Time   // when the last transaction began
-	expired    time.Time   // when it was last looked for grants that ran out
+	committed  time.Time           // when the last transaction began
+	expired    time.Time           // when it was last looked for grants that ran out
+	events     slab[consent.Event] // of a batch, as are the next two
+	room       slab[subjectFold]
+	encoding   encoding
 	rows       []store.Row // reused from batch to batch
 }
 
@@ -36,6 +40,7 @@ func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *str
 		parts: make(map[kafka.Partition]*partition),
 	}
 	s.outbox = outbox{producer: producer, log: s.log, heartbeatAge: claim.HeartbeatAge, limit: p.config.heartbeatLimit(), stuck: s.stick}
+	s.encoding.names = p.config.Names
 	s.steps = s.batchSteps()
 	for _, at := range claim.Partitions() {
 		s.parts[at] = &partition{index: at.Index, heartbeatAge: claim.HeartbeatAge}
@@ -205,6 +210,7 @@ func (s *stripe) turn(ctx context.Context) error {
 // in commits.
 func (s *stripe) gather(ctx context.Context) (*batch, error) {
 	b := &batch{began: time.Now(), letters: make(map[string]int)}
+	s.events.reset()
 	until := s.committed.Add(s.p.config.Pace)
 	for ctx.Err() == nil {
 		fetched, err := s.fetch(ctx, b, until)

@@ -129,7 +129,8 @@ func (t *Table) publish(moved []*subjectFold) {
 	t.published++
 	t.unsaved = true
 	for _, m := range moved {
-		t.keep(m.id, &m.state)
+		state := m.state // alone: m knows the State before, which knows none of its own
+		t.keep(m.id, &state)
 	}
 }
 

@@ -40,15 +40,16 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 		next = m.Offset.Next()
 	})
 	pb := partBatch{begins: commit.Next, next: next, folding: f, moved: f.moved()}
+	x := encoding{names: w.names}
 	var err error
 	if pb.note, err = parseNote(commit.Metadata); err != nil {
 		w.Fatal(err)
 	}
-	if pb.rows, err = rowWrites(w.names, pb.moved); err != nil {
+	if pb.rows, err = x.states(pb.moved); err != nil {
 		w.Fatal(err)
 	}
 	pb.part = &partition{told: w.seenFrom(pb.note.seen)} // by a tear before
-	if pb.changes, err = changeRecords(w.names, f.changes, func(id consent.UUID) bool {
+	if pb.changes, err = x.changes(f.changes, func(id consent.UUID) bool {
 		at, told := pb.part.told[id]
 		if told {
 			delete(pb.part.told, id)
@@ -123,7 +124,7 @@ func (w *world) folding(below kafka.NextOffset) *folding {
 	for id, state := range w.loggedBelow(below) {
 		table.keep(id, &state)
 	}
-	return newFolding(table, consent.Fold)
+	return newFolding(table, consent.Fold, 8, new(slab[subjectFold]))
 }
 
 // inGroup joins the processor's group for a moment.

@@ -110,16 +110,17 @@ func checkNames(t consent.Tenant, s consent.Subject, p consent.Purpose) (field s
 // StateKey is the key of a row's record: tenant|subject|purpose, and |test for
 // the test state. None of the parts can hold a '|'.
 func StateKey(t consent.Tenant, s consent.Subject, p consent.Purpose, test bool) []byte {
-	key := make([]byte, 0, len(t)+len(s)+len(p)+len("||")+len(testSuffix))
-	key = append(key, t...)
-	key = append(key, '|')
-	key = append(key, s...)
-	key = append(key, '|')
-	key = append(key, p...)
+	return AppendStateKey(make([]byte, 0, len(t)+len(s)+len(p)+len("||")+len(testSuffix)), t, s, p, test)
+}
+
+// AppendStateKey appends what StateKey gives.
+func AppendStateKey(dst []byte, t consent.Tenant, s consent.Subject, p consent.Purpose, test bool) []byte {
+	dst = append(consent.AppendKey(dst, t, s), '|')
+	dst = append(dst, p...)
 	if test {
-		key = append(key, testSuffix...)
+		dst = append(dst, testSuffix...)
 	}
-	return key
+	return dst
 }
 
 const testSuffix = "|test"

@@ -10,31 +10,42 @@ const specVersion = "1.0"
 // EventHeaders are the CloudEvents headers of an event's record, so that
 // consumers can route it without decoding. traceparent may be empty.
 func EventHeaders(e *consent.Event, traceparent string) []kafka.Header {
-	return headers(e.ID.String(), "consent."+e.Action.String(), orDefault(e.Source, "assent"), e.OccurredAt, e.ReceivedAt, e.Tenant, traceparent)
-}
-
-// ChangeHeaders are the CloudEvents headers of a change's record.
-func ChangeHeaders(c *consent.Change) []kafka.Header {
-	return headers(c.ID.String(), c.Type(), "assent", c.Timestamp, 0, c.Tenant, "")
-}
-
-func headers(id, kind, source string, at, otherwise consent.Instant, t consent.Tenant, traceparent string) []kafka.Header {
+	at := e.OccurredAt
 	if at == 0 {
-		at = otherwise
+		at = e.ReceivedAt
 	}
-	h := make([]kafka.Header, 0, 7)
-	h = append(h,
-		kafka.Header{Key: "ce_id", Value: []byte(id)},
-		kafka.Header{Key: "ce_type", Value: []byte(kind)},
-		kafka.Header{Key: "ce_source", Value: []byte(source)},
-		kafka.Header{Key: "ce_specversion", Value: []byte(specVersion)},
-		kafka.Header{Key: "ce_time", Value: []byte(at.String())},
-		kafka.Header{Key: "tenant", Value: []byte(t)},
-	)
+	h, _ := appendHeaders(make([]kafka.Header, 0, 7), nil, e.ID, "consent.", e.Action.String(), orDefault(e.Source, "assent"), at, e.Tenant)
 	if traceparent != "" {
 		h = append(h, kafka.Header{Key: "traceparent", Value: []byte(traceparent)})
 	}
 	return h
+}
+
+// AppendChangeHeaders appends the CloudEvents headers of a change's record to dst, and
+// what they say to text, which their values share.
+func AppendChangeHeaders(dst []kafka.Header, text []byte, c *consent.Change) ([]kafka.Header, []byte) {
+	return appendHeaders(dst, text, c.ID, "", c.Type(), "assent", c.Timestamp, c.Tenant)
+}
+
+func appendHeaders(dst []kafka.Header, text []byte, id consent.UUID, domain, kind, source string, at consent.Instant, t consent.Tenant) ([]kafka.Header, []byte) {
+	from := len(text)
+	add := func(key string) {
+		dst = append(dst, kafka.Header{Key: key, Value: text[from:len(text):len(text)]})
+		from = len(text)
+	}
+	text = id.Append(text)
+	add("ce_id")
+	text = append(append(text, domain...), kind...)
+	add("ce_type")
+	text = append(text, source...)
+	add("ce_source")
+	text = append(text, specVersion...)
+	add("ce_specversion")
+	text = at.Append(text)
+	add("ce_time")
+	text = append(text, t...)
+	add("tenant")
+	return dst, text
 }
 
 func orDefault(s, otherwise string) string {

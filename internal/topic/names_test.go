@@ -79,7 +79,8 @@ func TestHeaders_FallBackAndNameWhatIsTold(t *testing.T) {
 	}
 	c := consent.Change{ID: consent.UUID{2}, Tenant: "shop", To: consent.Withdrawn, Timestamp: 1_767_225_600_000}
 	want := map[string]string{"ce_id": c.ID.String(), "ce_type": "consent.withdrawn", "ce_source": "assent", "ce_specversion": "1.0", "ce_time": "2026-01-01T00:00:00.000Z", "tenant": "shop"}
-	for _, h := range ChangeHeaders(&c) {
+	headers, _ := AppendChangeHeaders(nil, []byte("what stood there"), &c)
+	for _, h := range headers {
 		if want[h.Key] != string(h.Value) {
 			t.Errorf("%s is %s, want %s", h.Key, h.Value, want[h.Key])
 		}

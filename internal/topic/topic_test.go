@@ -57,7 +57,7 @@ func TestHeaders_AreCloudEvents(t *testing.T) {
 		t.Errorf("%d headers without a trace", n)
 	}
 	c := consent.Change{ID: consent.UUID{2}, To: consent.Granted, Timestamp: 1}
-	if h := ChangeHeaders(&c); string(h[1].Value) != "consent.granted" {
+	if h, _ := AppendChangeHeaders(nil, nil, &c); string(h[1].Value) != "consent.granted" {
 		t.Errorf("%s", h[1].Value)
 	}
 }

@@ -1,0 +1,166 @@
+package processor
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/topic"
+	"github.com/assent-dev/assent/schemas"
+)
+
+// encoding makes the records of a batch. It uses its memory again: what it gave is
+// valid until the next reset.
+type encoding struct {
+	names   topic.Names
+	text    []byte // keys, values and headers, one after the other
+	headers []kafka.Header
+	records []kafka.Record
+	rows    []rowWrite
+}
+
+// keptTextBytes bounds what is kept from a batch to the next.
+const keptTextBytes = 8 << 20
+
+func (x *encoding) reset() {
+	if cap(x.text) > keptTextBytes {
+		*x = encoding{names: x.names}
+	}
+	clear(x.headers)
+	clear(x.records)
+	clear(x.rows)
+	x.text, x.headers, x.records, x.rows = x.text[:0], x.headers[:0], x.records[:0], x.rows[:0]
+}
+
+// since gives what was appended to the text since from. Where the text was moved to a
+// larger place, what was given before stays in the old one.
+func (x *encoding) since(from int) []byte { return x.text[from:len(x.text):len(x.text)] }
+
+// value keeps what a codec appended to the text.
+func (x *encoding) value(text []byte, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	from := len(x.text)
+	x.text = text
+	return x.since(from), nil
+}
+
+func (x *encoding) key(id consent.SubjectID) []byte {
+	from := len(x.text)
+	x.text = consent.AppendKey(x.text, id.Tenant, id.Subject)
+	return x.since(from)
+}
+
+// events encodes events that the processor derives. They are written as the gateway
+// writes its own, under their subjects' keys.
+func (x *encoding) events(events []consent.Event) ([]kafka.Record, error) {
+	first := len(x.records)
+	for i := range events {
+		e := &events[i]
+		value, err := x.value(schemas.EncodeEvent(x.text, e))
+		if err != nil {
+			return nil, fmt.Errorf("encode a derived event: %w", err)
+		}
+		x.records = append(x.records, kafka.Record{Topic: x.names.Events(), Key: e.Key(), Value: value, Headers: topic.EventHeaders(e, "")})
+	}
+	return slices.Clip(x.records[first:]), nil
+}
+
+// changes encodes the changes of a partition in the order of the fold, without those
+// whose id told says are there already.
+func (x *encoding) changes(changes []consent.Change, told func(consent.UUID) bool) ([]kafka.Record, error) {
+	first := len(x.records)
+	for i := range changes {
+		c := &changes[i]
+		if told(c.ID) {
+			continue
+		}
+		value, err := x.value(schemas.EncodeChange(x.text, c))
+		if err != nil {
+			return nil, fmt.Errorf("encode a change: %w", err)
+		}
+		key := x.key(consent.SubjectID{Tenant: c.Tenant, Subject: c.Subject})
+		header := len(x.headers)
+		x.headers, x.text = topic.AppendChangeHeaders(x.headers, x.text, c)
+		x.records = append(x.records, kafka.Record{Topic: x.names.Changes(), Key: key, Value: value, Headers: slices.Clip(x.headers[header:])})
+	}
+	return slices.Clip(x.records[first:]), nil
+}
+
+// rowWrite is a row on its way to the changelog and to the local store.
+type rowWrite struct {
+	record              kafka.Record
+	expires, wasExpires int64 // the store's expiry index: what the row says now, and said before
+}
+
+// inputHeader is on a tombstone what [schemas.StateRow.InputOffset] is in a row.
+const inputHeader = "input_offset"
+
+// states encodes the rows that moved, tombstones for those that are gone, and last of
+// each subject's, where something of it moved, the "*" row.
+func (x *encoding) states(moved []*subjectFold) ([]rowWrite, error) {
+	first := len(x.rows)
+	for _, s := range moved {
+		key := x.key(s.id)
+		for p, was := range s.goneRows {
+			if p != consent.Root {
+				x.row(s, key, p, nil, was, nil, kafka.Header{Key: inputHeader, Value: strconv.AppendInt(nil, s.lastInput(), 10)})
+			}
+		}
+		for _, m := range s.rows {
+			if m.is.Purpose == consent.Root {
+				continue
+			}
+			if err := x.stateRow(s, key, m.was, m.is, nil); err != nil {
+				return nil, err
+			}
+		}
+		if !s.rootMoved() {
+			continue
+		}
+		is := &consent.Row{Purpose: consent.Root}
+		if r := s.state.Row(consent.Root); r != nil {
+			is = r
+		}
+		if err := x.stateRow(s, key, s.before.Row(consent.Root), is, &s.state.Whole); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Clip(x.rows[first:]), nil
+}
+
+// stateRow encodes a row with its value.
+func (x *encoding) stateRow(s *subjectFold, key []byte, was, is *consent.Row, whole *consent.Whole) error {
+	value, err := x.value(schemas.EncodeState(x.text, &schemas.StateRow{
+		Tenant: s.id.Tenant, Subject: s.id.Subject, Test: s.id.Test, Row: *is, Whole: whole, InputOffset: s.lastInput(),
+	}))
+	if err != nil {
+		return fmt.Errorf("encode a state: %w", err)
+	}
+	x.row(s, key, is.Purpose, value, was, is)
+	return nil
+}
+
+func (x *encoding) row(s *subjectFold, subject []byte, p consent.Purpose, value []byte, was, is *consent.Row, headers ...kafka.Header) {
+	from := len(x.text)
+	x.text = schemas.AppendStateKey(x.text, s.id.Tenant, s.id.Subject, p, s.id.Test)
+	x.rows = append(x.rows, rowWrite{
+		record:  kafka.Record{Topic: x.names.State(), Key: x.since(from), PartitionKey: subject, Value: value, Headers: headers},
+		expires: expiryMillis(is), wasExpires: expiryMillis(was),
+	})
+}
+
+// expiryMillis is when the grant that a row announces runs out; 0 = never.
+func expiryMillis(row *consent.Row) int64 {
+	if row == nil {
+		return 0
+	}
+	at, ok := consent.Expiry(row)
+	if !ok {
+		return 0
+	}
+	return int64(at)
+}
