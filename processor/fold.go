@@ -41,13 +41,18 @@ type subjectFold struct {
 // movedRow is a row that is new or not what it was (nil = new).
 type movedRow struct{ was, is *consent.Row }
 
-// newFolding makes a folding of as many events, give or take.
-func newFolding(t *Table, fold foldFunc, events int, room *slab[subjectFold]) *folding {
-	return &folding{
-		table: t, fold: fold, room: room,
-		subjects: make(map[consent.SubjectID]*subjectFold, events),
-		order:    make([]*subjectFold, 0, events),
-	}
+// newFolding makes a folding, whose subjects have their room.
+func newFolding(t *Table, fold foldFunc, room *slab[subjectFold]) *folding {
+	return &folding{table: t, fold: fold, room: room, subjects: make(map[consent.SubjectID]*subjectFold)}
+}
+
+// reset makes it ready for another batch, once the room was reset.
+func (f *folding) reset() {
+	clear(f.subjects)
+	clear(f.order)
+	clear(f.changes)
+	clear(f.carried)
+	f.order, f.changes, f.carried, f.dropped = f.order[:0], f.changes[:0], f.carried[:0], 0
 }
 
 // add folds the event at an offset. Its error is a [storeError], or a panic in the

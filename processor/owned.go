@@ -34,7 +34,8 @@ type partition struct {
 	note     commitNote
 	told     map[consent.UUID]kafka.LastOffset // changes that a torn transaction told already, and where
 	seenEnd  kafka.NextOffset                  // of consent.changes at the takeover
-	expiring map[string]time.Time              // rows whose expire event is written but not folded
+	folding  *folding
+	expiring map[string]time.Time // rows whose expire event is written but not folded
 
 	mu     sync.Mutex
 	table  *Table // written once, by open

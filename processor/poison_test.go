@@ -275,7 +275,7 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 		}
 		table := newTable(nil, 1<<20)
 		table.keep(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}, nil)
-		folding := newFolding(table, consent.Fold, 8, new(slab[subjectFold]))
+		folding := newFolding(table, consent.Fold, new(slab[subjectFold]))
 		if err := folding.add(&e, 5); err != nil {
 			t.Fatal(err)
 		}

@@ -349,7 +349,7 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	defer closeStore()
 	table := newTable(rows, 1<<20)
 	add := func(offset int64, events ...consent.Event) []*subjectFold {
-		f := newFolding(table, consent.Fold, 8, new(slab[subjectFold]))
+		f := newFolding(table, consent.Fold, new(slab[subjectFold]))
 		for i := range events {
 			if err := f.add(&events[i], kafka.LastOffset(offset)+kafka.LastOffset(i)); err != nil {
 				t.Fatal(err)
@@ -389,7 +389,7 @@ func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
 	id := consent.SubjectID{Tenant: consent.DefaultTenant, Subject: anna}
 	var first weak.Pointer[consent.State]
 	for i := range 3 {
-		f := newFolding(table, consent.Fold, 1, new(slab[subjectFold]))
+		f := newFolding(table, consent.Fold, new(slab[subjectFold]))
 		e := event(r, anna, consent.Withdraw, "m", i)
 		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
 			t.Fatal(err)

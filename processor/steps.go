@@ -146,7 +146,7 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 	s.encoding.reset()
 	s.room.reset()
 	for _, pb := range b.parts {
-		pb.folding = newFolding(pb.part.table, s.p.config.fold, len(pb.events), &s.room)
+		pb.folding = s.folding(pb.part)
 		for _, e := range pb.events {
 			if err := pb.folding.add(e.Event, e.offset); err != nil {
 				if damaged := new(storeError); errors.As(err, &damaged) {
@@ -170,6 +170,15 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 		b.carried = append(append(b.carried, carried...), pb.letters...)
 	}
 	return nil
+}
+
+// folding gives the partition's, which is used again from batch to batch.
+func (s *stripe) folding(part *partition) *folding {
+	if part.folding == nil {
+		part.folding = newFolding(part.table, s.p.config.fold, &s.room)
+	}
+	part.folding.reset()
+	return part.folding
 }
 
 // prepare encodes what the fold of a partition gave.

@@ -124,7 +124,7 @@ func (w *world) folding(below kafka.NextOffset) *folding {
 	for id, state := range w.loggedBelow(below) {
 		table.keep(id, &state)
 	}
-	return newFolding(table, consent.Fold, 8, new(slab[subjectFold]))
+	return newFolding(table, consent.Fold, new(slab[subjectFold]))
 }
 
 // inGroup joins the processor's group for a moment.
