@@ -14,11 +14,17 @@ import (
 // encoding makes the records of a batch. It uses its memory again: what it gave is
 // valid until the next reset.
 type encoding struct {
-	names   topic.Names
+	topics  struct{ events, states, changes string }
 	text    []byte // keys, values and headers, one after the other
 	headers []kafka.Header
 	records []kafka.Record
 	rows    []rowWrite
+}
+
+func newEncoding(names topic.Names) encoding {
+	var x encoding
+	x.topics.events, x.topics.states, x.topics.changes = names.Events(), names.State(), names.Changes()
+	return x
 }
 
 // keptTextBytes bounds what is kept from a batch to the next.
@@ -26,7 +32,7 @@ const keptTextBytes = 8 << 20
 
 func (x *encoding) reset() {
 	if cap(x.text) > keptTextBytes {
-		*x = encoding{names: x.names}
+		*x = encoding{topics: x.topics}
 	}
 	clear(x.headers)
 	clear(x.records)
@@ -64,7 +70,7 @@ func (x *encoding) events(events []consent.Event) ([]kafka.Record, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode a derived event: %w", err)
 		}
-		x.records = append(x.records, kafka.Record{Topic: x.names.Events(), Key: e.Key(), Value: value, Headers: topic.EventHeaders(e, "")})
+		x.records = append(x.records, kafka.Record{Topic: x.topics.events, Key: e.Key(), Value: value, Headers: topic.EventHeaders(e, "")})
 	}
 	return slices.Clip(x.records[first:]), nil
 }
@@ -85,7 +91,7 @@ func (x *encoding) changes(changes []consent.Change, told func(consent.UUID) boo
 		key := x.key(consent.SubjectID{Tenant: c.Tenant, Subject: c.Subject})
 		header := len(x.headers)
 		x.headers, x.text = topic.AppendChangeHeaders(x.headers, x.text, c)
-		x.records = append(x.records, kafka.Record{Topic: x.names.Changes(), Key: key, Value: value, Headers: slices.Clip(x.headers[header:])})
+		x.records = append(x.records, kafka.Record{Topic: x.topics.changes, Key: key, Value: value, Headers: slices.Clip(x.headers[header:])})
 	}
 	return slices.Clip(x.records[first:]), nil
 }
@@ -148,7 +154,7 @@ func (x *encoding) row(s *subjectFold, subject []byte, p consent.Purpose, value 
 	from := len(x.text)
 	x.text = schemas.AppendStateKey(x.text, s.id.Tenant, s.id.Subject, p, s.id.Test)
 	x.rows = append(x.rows, rowWrite{
-		record:  kafka.Record{Topic: x.names.State(), Key: x.since(from), PartitionKey: subject, Value: value, Headers: headers},
+		record:  kafka.Record{Topic: x.topics.states, Key: x.since(from), PartitionKey: subject, Value: value, Headers: headers},
 		expires: expiryMillis(is), wasExpires: expiryMillis(was),
 	})
 }

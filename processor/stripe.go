@@ -40,7 +40,7 @@ func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *str
 		parts: make(map[kafka.Partition]*partition),
 	}
 	s.outbox = outbox{producer: producer, log: s.log, heartbeatAge: claim.HeartbeatAge, limit: p.config.heartbeatLimit(), stuck: s.stick}
-	s.encoding.names = p.config.Names
+	s.encoding = newEncoding(p.config.Names)
 	s.steps = s.batchSteps()
 	for _, at := range claim.Partitions() {
 		s.parts[at] = &partition{index: at.Index, heartbeatAge: claim.HeartbeatAge}

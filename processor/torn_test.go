@@ -40,7 +40,7 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 		next = m.Offset.Next()
 	})
 	pb := partBatch{begins: commit.Next, next: next, folding: f, moved: f.moved()}
-	x := encoding{names: w.names}
+	x := newEncoding(w.names)
 	var err error
 	if pb.note, err = parseNote(commit.Metadata); err != nil {
 		w.Fatal(err)

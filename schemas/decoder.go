@@ -25,6 +25,12 @@ type decoder struct {
 	err     *DecodeError
 	path    string // prefix of field names in errors
 	intake  bool   // a publisher's event: see DecodeIntakeEvent
+	body    []byte
+	// odd: a value has another form than the one that the encoder writes. So has a body
+	// of which something is left at its end: a number that is longer than it must be.
+	odd bool
+	// What was left before and behind an event's sent_at and received_at.
+	beforeSent, behindReceived int
 	words   vocabulary
 	scratch []byte
 }
@@ -45,7 +51,7 @@ func newDecoder(b []byte, fingerprint uint64) (*decoder, error) {
 	}
 	d := decoders.Get().(*decoder)
 	d.r.Reset(body)
-	d.left = len(body)
+	d.body, d.left = body, len(body)
 	return d, nil
 }
 
@@ -62,7 +68,7 @@ func (d *decoder) finish() error {
 
 func (d *decoder) release() {
 	d.r.Reset(nil)
-	d.r.Error, d.err, d.path, d.intake = nil, nil, "", false
+	d.r.Error, d.err, d.path, d.intake, d.body, d.odd = nil, nil, "", false, nil, false
 	if cap(d.scratch) > keptBufferBytes {
 		d.scratch = make([]byte, 0, 1024)
 	}
@@ -197,14 +203,23 @@ func (d *decoder) optionalText(field string) string {
 	if !d.some(field) {
 		return ""
 	}
-	return d.text(field)
+	return given(d, d.text(field))
 }
 
 func (d *decoder) optionalWord(field string) string {
 	if !d.some(field) {
 		return ""
 	}
-	return d.word(field)
+	return given(d, d.word(field))
+}
+
+// given passes the value of a nullable field on. One that is absent all the same, the
+// encoder writes as null.
+func given[T comparable](d *decoder, v T) T {
+	if v == *new(T) {
+		d.odd = true
+	}
+	return v
 }
 
 func (d *decoder) optionalBytes(field string, limit int) []byte {
@@ -226,6 +241,7 @@ func (d *decoder) id(field string) (u consent.UUID) {
 func (d *decoder) optionalID(field string) (u consent.UUID) {
 	if d.some(field) {
 		copy(u[:], d.bytes(field, len(u)))
+		given(d, u)
 	}
 	return u
 }
@@ -233,6 +249,7 @@ func (d *decoder) optionalID(field string) (u consent.UUID) {
 func (d *decoder) optionalHash(field string) (h [32]byte) {
 	if d.some(field) {
 		copy(h[:], d.bytes(field, len(h)))
+		given(d, h)
 	}
 	return h
 }
@@ -243,7 +260,7 @@ func (d *decoder) instant(field string) consent.Instant {
 	if !d.some(field) {
 		return 0
 	}
-	i := consent.Instant(d.long(field))
+	i := given(d, consent.Instant(d.long(field)))
 	if inCalendar(i) {
 		return i
 	}
@@ -266,7 +283,7 @@ func (d *decoder) optionalEnum(field string, size int) uint8 {
 	if !d.some(field) {
 		return 0
 	}
-	return d.enum(field, size)
+	return given(d, d.enum(field, size))
 }
 
 func (d *decoder) tri(field string) consent.Tri {
@@ -282,10 +299,13 @@ func (d *decoder) tri(field string) consent.Tri {
 // array calls item for each item. itemBytes is the least that one can take: a
 // block that declares more items than the bytes left can hold is not begun.
 func (d *decoder) array(field string, itemBytes int, item func()) {
-	for d.err == nil {
+	for blocks := 0; d.err == nil; blocks++ {
 		n := d.long(field)
 		if n == 0 {
 			return
+		}
+		if n < 0 || blocks > 0 {
+			d.odd = true
 		}
 		if n < 0 { // a writer that gives the block's size after its count
 			if d.long(field) < 0 || n == math.MinInt64 {

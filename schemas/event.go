@@ -46,8 +46,22 @@ func DecodeEvent(b []byte) (consent.Event, error) {
 	if err := d.finish(); err != nil {
 		return consent.Event{}, err
 	}
-	e.Digest = EventDigest(&e)
+	e.Digest = d.eventDigest(&e)
 	return e, nil
+}
+
+// eventDigest is EventDigest of the event that was read. Nearly every event stands there
+// as the encoder would write it: then its bytes need not be written to be summed.
+func (d *decoder) eventDigest(e *consent.Event) [32]byte {
+	if d.odd || d.left != 0 || e.Carried != nil {
+		return EventDigest(e)
+	}
+	const null = 0
+	bare := append(d.scratch[:0], d.body[:len(d.body)-d.beforeSent]...)
+	bare = append(bare, null, null)
+	bare = append(bare, d.body[len(d.body)-d.behindReceived:]...)
+	d.scratch = bare[:0]
+	return sha256.Sum256(bare)
 }
 
 // DecodeIntakeEvent reads what somebody published to consent.intake. Texts are

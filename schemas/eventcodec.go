@@ -59,21 +59,26 @@ func (d *decoder) event(e *consent.Event) {
 	e.Action = consent.Action(d.enum("action", actions))
 	e.Property = d.optionalWord("property")
 	e.OccurredAt = d.instant("occurred_at")
+	d.beforeSent = d.left
 	e.SentAt = d.instant("sent_at")
 	e.ReceivedAt = d.instant("received_at")
+	d.behindReceived = d.left
 	e.EffectiveAt = d.instant("effective_at")
 	e.Channel = consent.Channel(d.optionalEnum("channel", channels))
 	e.Source = d.optionalWord("source")
 	e.Jurisdiction = consent.Jurisdiction(d.optionalWord("jurisdiction"))
 	if d.some("notice") {
 		d.notice(&e.Notice)
+		given(d, e.Notice)
 	}
 	if d.some("evidence") {
 		d.evidence(&e.Evidence)
+		given(d, e.Evidence)
 	}
 	if d.some("actor") {
 		e.Actor.Type = consent.ActorType(d.optionalEnum("actor.type", actorTypes))
 		e.Actor.ID = d.optionalText("actor.id")
+		given(d, e.Actor)
 	}
 	if d.some("policy") {
 		e.Policy = d.policy()
@@ -81,7 +86,7 @@ func (d *decoder) event(e *consent.Event) {
 	e.Confirms = d.eventRef("confirms")
 	e.Invalidates = d.eventRef("invalidates")
 	if d.some("link") {
-		e.LinkTo = consent.Subject(d.text("link.to"))
+		e.LinkTo = given(d, consent.Subject(d.text("link.to")))
 	}
 	if d.some("carried") {
 		e.Carried = d.carried()

@@ -49,6 +49,9 @@ func FuzzDecodeEvent_NeverPanics(f *testing.F) {
 		if err := config.Unmarshal(schema, b[frameBytes:], &w); err != nil {
 			t.Fatalf("ours reads what the reflective codec refuses: %v", err)
 		}
+		if e.Digest != EventDigest(&e) {
+			t.Fatalf("the digest of the bytes is not that of the event %+v", e)
+		}
 		// An absent value has more than one form; ours writes the shortest.
 		ours, _ := EncodeEvent(nil, &e)
 		theirs, err := config.Marshal(schema, toWireEvent(&e))

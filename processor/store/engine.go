@@ -27,7 +27,7 @@ const (
 	// prefixBundle: keys in a block share the beginnings of bundles of that many.
 	prefixBundle = 16
 	// compactAtSublevels: filters make a sorted run more of little cost to a read.
-	compactAtSublevels = 32
+	compactAtSublevels = 64
 
 	blockBytes = 16 << 10
 	baseBytes  = 64 << 20

@@ -37,7 +37,7 @@ type Options struct {
 	// Default: 128 MiB.
 	CacheBytes int64
 	// MemtableBytes is about how much of a partition is not on disk yet: as much is
-	// read again after a crash. Writers wait at twice that. At least 64 KiB. Default: 8 MiB.
+	// read again after a crash. Writers wait at twice that. At least 64 KiB. Default: 16 MiB.
 	MemtableBytes int
 	// Logger takes what was discarded and why, and what the engine says of errors.
 	// Default: none.
@@ -51,7 +51,7 @@ func (o *Options) ensureDefaults() {
 		o.CacheBytes = 128 << 20
 	}
 	if o.MemtableBytes == 0 {
-		o.MemtableBytes = 8 << 20
+		o.MemtableBytes = 16 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -33,7 +33,11 @@ func (p *Partition) Write(rows []Row, m Mark) error {
 		return err
 	}
 	p.loaded()
-	b := db.NewBatch()
+	size := batchHead + markBytes
+	for i := range rows {
+		size += rowHead + len(rows[i].Key) + len(rows[i].Value)
+	}
+	b := db.NewBatchWithSize(size) // else it grows by doubling, through memory that is new each time
 	if err := fill(b, rows); err != nil {
 		return p.doubt(err)
 	}
@@ -44,6 +48,12 @@ func (p *Partition) Write(rows []Row, m Mark) error {
 	p.setMark(m, true)
 	return nil
 }
+
+// What a batch takes beside keys and values: about, for rows that are in no index.
+const (
+	batchHead = 64
+	rowHead   = 12
+)
 
 // bulk is the batch that Load gathers.
 type bulk struct {
