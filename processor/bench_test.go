@@ -65,6 +65,7 @@ func (r *benchRecord) message(offset int) kafka.Message {
 // and changes, without a broker; once more with the local store beneath it. Run it with
 // -cpu 1 and -benchtime 1x: events/s are those of one core.
 func BenchmarkFoldAlone(b *testing.B) {
+	Config{CacheBytes: benchCacheBytes}.SetMemory() // as `assent processor` does
 	records := benchEvents(benchWarm + benchMeasured)
 	b.Run("decode to encode", func(b *testing.B) { benchFold(b, records, false) })
 	b.Run("and store", func(b *testing.B) { benchFold(b, records, true) })

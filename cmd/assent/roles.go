@@ -39,10 +39,12 @@ func (v *serving) addGateway(client *kafka.Client, names topic.Names, reg *regis
 
 func (v *serving) addProcessor(client *kafka.Client, names topic.Names, reg *registry.Store, subjects *intake.Pseudonymiser, s *foldSettings) error {
 	instance := rand.Text()
-	fold, err := processor.New(processor.Config{
+	of := processor.Config{
 		Names: names, Stripes: s.Stripes, Pace: s.Pace, StateDir: s.StateDir, CacheBytes: int64(s.CacheMiB) << 20,
 		Address: s.peerURL(v), Instance: instance, Registerer: v.metrics, Logger: v.p.log,
-	}, client)
+	}
+	of.SetMemory()
+	fold, err := processor.New(of, client)
 	if err != nil {
 		return usageError{err}
 	}
