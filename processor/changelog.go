@@ -21,6 +21,30 @@ var restoreOptions = kafka.FetchOptions{MaxBytes: 16 << 20, PartitionMaxBytes: 4
 // delete.retention.ms (24 hours): a store that missed one would bring the row back.
 const maxStoreAge = 12 * time.Hour
 
+// freshenAfter is how old the mark of a local store may be whose partition this process
+// has, and in which nothing happens.
+const freshenAfter = time.Hour
+
+// freshen notes in the local stores of partitions where nothing happens that they are as
+// the changelog is: who owns a partition would know otherwise.
+func (s *stripe) freshen() error {
+	now := s.p.config.now()
+	for _, part := range s.parts {
+		if !part.isLive() || s.claim.HeartbeatAge() > s.p.config.heartbeatLimit() {
+			continue
+		}
+		mark, ok := part.table.rows.Mark()
+		if !ok || now.Sub(time.UnixMilli(mark.At)) < freshenAfter {
+			continue
+		}
+		mark.At = now.UnixMilli()
+		if err := part.table.rows.Write(nil, mark); err != nil {
+			return &storeError{err}
+		}
+	}
+	return nil
+}
+
 // restore makes the local stores of the stripe's partitions equal to their
 // changelogs: what a store covers already is not read again. The former owner must
 // be out, and tails verified. Its error is of the broker, of ctx or of the disk;

@@ -12,24 +12,25 @@ import (
 )
 
 const (
-	// expireEvery is how often a stripe looks for grants that ran out. Decisions do
-	// not wait for it: they see an expiry when they are asked.
-	expireEvery = 500 * time.Millisecond
 	// expireAgain is after how long an expire event is written again that was not
-	// folded, or folded at a time of the broker's before the expiry.
-	expireAgain = 10 * time.Second
+	// folded, or folded at a time of the broker's before the expiry: where the clock here
+	// is ahead. It doubles from one time to the next.
+	expireAgain    = 10 * time.Second
+	maxExpireAgain = 5 * time.Minute
 	// expireAtOnce bounds the expire events of one look: the others come with the next.
 	expireAtOnce = 1000
 )
 
+// expiring is an expire event that is written, and not folded yet.
+type expiring struct {
+	written time.Time
+	wait    time.Duration // until it is written again
+}
+
 // expire writes an event for each grant that ran out, so that downstreams hear of
-// it. Like a carried event it is written to consent.events and folded when it is
+// it; decisions see an expiry when they are asked. Like a carried event it is written to consent.events and folded when it is
 // read: a grant that came before it in the log wins.
 func (s *stripe) expire(ctx context.Context) error {
-	if time.Since(s.expired) < expireEvery {
-		return nil
-	}
-	s.expired = time.Now()
 	now := s.p.config.now()
 	var events []consent.Event
 	for _, part := range s.parts {
@@ -80,7 +81,8 @@ func (s *stripe) due(part *partition, now time.Time) ([]consent.Event, error) {
 	}
 	var events []consent.Event
 	for _, e := range entries {
-		if written, ok := part.expiring[string(e.key)]; ok && time.Since(written) < expireAgain {
+		last, again := part.expiring[string(e.key)]
+		if again && time.Since(last.written) < last.wait {
 			continue
 		}
 		event, err := s.expireEvent(part, e.key, e.at, now)
@@ -94,7 +96,11 @@ func (s *stripe) due(part *partition, now time.Time) ([]consent.Event, error) {
 			}
 			continue
 		}
-		part.expiring[string(e.key)] = time.Now()
+		wait := expireAgain
+		if again {
+			wait = min(2*last.wait, maxExpireAgain)
+		}
+		part.expiring[string(e.key)] = expiring{time.Now(), wait}
 		events = append(events, *event)
 	}
 	return events, nil

@@ -35,7 +35,7 @@ type partition struct {
 	told     map[consent.UUID]kafka.LastOffset // changes that a torn transaction told already, and where
 	seenEnd  kafka.NextOffset                  // of consent.changes at the takeover
 	folding  *folding
-	expiring map[string]time.Time // rows whose expire event is written but not folded
+	expiring map[string]expiring // rows whose expire event is written but not folded
 
 	mu     sync.Mutex
 	table  *Table // written once, by open

@@ -192,6 +192,29 @@ func TestProcessor_WhatWasToldIsForgottenOnceItCannotComeAgain(t *testing.T) {
 	}
 }
 
+// The offset of a group expires, or is deleted: the states say how far all was folded.
+func TestProcessor_ALostOffsetDoesNotMakeTakeoversReadAllChanges(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	w.publish(randomLog(r, 60)...)
+	p := w.start(oneStripe)
+	p.awaitFolded()
+	p.stop()
+	req := kmsg.NewPtrDeleteGroupsRequest()
+	req.Groups = []string{w.names.ProcessorGroup()}
+	w.eventually("the group is deleted", func() error {
+		code := w.admin(req).(*kmsg.DeleteGroupsResponse).Groups[0].ErrorCode
+		return kerr.ErrorForCode(code)
+	})
+	p = w.start(oneStripe)
+	p.awaitReady()
+	p.stop()
+	if n, end := w.note(), w.ends(w.names.Changes())[0]; n.seen != end {
+		t.Errorf("the next takeover reads changes from %d on, they end at %d: %s", n.seen, end, n)
+	}
+	w.requireReference()
+}
+
 func TestProcessor_AnExpiryThatIsFoldedIsForgotten(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
@@ -210,7 +233,7 @@ func TestProcessor_AnExpiryThatIsFoldedIsForgotten(t *testing.T) {
 		return nil
 	})
 	p.awaitFolded()
-	looked := func() time.Time { return time.Now().Add(3 * expireEvery) }()
+	looked := func() time.Time { return time.Now().Add(3 * tendEvery) }()
 	w.eventually("another look", func() error {
 		if time.Now().Before(looked) {
 			return errors.New("not yet")

@@ -266,7 +266,7 @@ func (s *simulation) settle() bool {
 	last := s.instances[s.plan.r.IntN(instances)]
 	s.note("-- the last one, %s, folds what is left", last.name)
 	last.start(nil)
-	for _, then := range []time.Duration{maxTTL + 2*expireEvery, 0} { // what runs out is announced once the rest is folded
+	for _, then := range []time.Duration{maxTTL + 2*tendEvery, 0} { // what runs out is announced once the rest is folded
 		if err := s.awaitAllFolded(last.now.Load()); err != nil {
 			s.fault("the last instance has not folded everything: %v", err)
 			return false

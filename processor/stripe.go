@@ -25,7 +25,7 @@ type stripe struct {
 	outbox     outbox
 	steps      []batchStep
 	committed  time.Time           // when the last transaction began
-	expired    time.Time           // when it was last looked for grants that ran out
+	tended     time.Time           // when it was last looked for what is to be done although nothing came
 	events     slab[consent.Event] // of a batch, as are the next two
 	room       slab[subjectFold]
 	encoding   encoding
@@ -184,7 +184,7 @@ func (s *stripe) discardDamaged(err error) error {
 
 // turn is one batch, through all its steps.
 func (s *stripe) turn(ctx context.Context) error {
-	if err := s.expire(ctx); err != nil {
+	if err := s.tend(ctx); err != nil {
 		return err
 	}
 	b, err := s.gather(ctx)
@@ -202,6 +202,20 @@ func (s *stripe) turn(ctx context.Context) error {
 	s.stick(nil)
 	s.measure(b)
 	return nil
+}
+
+// tendEvery is how often a stripe looks for what is to be done although nothing came.
+const tendEvery = 500 * time.Millisecond
+
+func (s *stripe) tend(ctx context.Context) error {
+	if time.Since(s.tended) < tendEvery {
+		return nil
+	}
+	s.tended = time.Now()
+	if err := s.freshen(); err != nil {
+		return err
+	}
+	return s.expire(ctx)
 }
 
 // gather fetches and decodes a batch: at once what is there, when the last

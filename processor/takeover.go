@@ -90,7 +90,7 @@ func (s *stripe) begin(ctx context.Context, tails map[int32]*tail) (map[kafka.Pa
 		}
 		from[at] = t.next
 		part.starts(t.next, ends[at])
-		part.note, part.told, part.seenEnd, part.expiring = t.note, t.told, t.seenEnd, make(map[string]time.Time)
+		part.note, part.told, part.seenEnd, part.expiring = t.note, t.told, t.seenEnd, make(map[string]expiring)
 		s.p.metrics.lag.WithLabelValues(label(at.Index)).Set(float64(max(0, ends[at]-t.next)))
 		s.p.metrics.stopped.WithLabelValues(label(at.Index)).Set(0)
 	}

@@ -130,7 +130,8 @@ func (s *stripe) verifyChanges(ctx context.Context, tails map[int32]*tail) error
 			t.alarm = fmt.Errorf("the changes %s end at %d, but %d were written when the offset was committed: they were cut or made anew; bring them back, or delete the group's offset to go on without them", at, ends[at], span.end)
 		case !t.committed:
 			// Either nothing was ever written, or the group's offset was lost, and the
-			// states say how far all was told.
+			// states say how far all was told. No takeover need look at it again.
+			t.note.seen = ends[at]
 		case span.empty():
 			from[at] = max(t.note.seen, starts[at])
 		default:

@@ -21,14 +21,12 @@ import (
 // a method here, and the reader is asked only for what is known to be there.
 type decoder struct {
 	r       *avro.Reader
-	left    int // bytes not yet read, at most
+	left    int // bytes not yet read
 	err     *DecodeError
 	path    string // prefix of field names in errors
 	intake  bool   // a publisher's event: see DecodeIntakeEvent
 	body    []byte
-	// odd: a value has another form than the one that the encoder writes. So has a body
-	// of which something is left at its end: a number that is longer than it must be.
-	odd bool
+	odd     bool // a value has another form than the one that the encoder writes
 	// What was left before and behind an event's sent_at and received_at.
 	beforeSent, behindReceived int
 	words   vocabulary
@@ -106,19 +104,33 @@ func (d *decoder) long(field string) int64 {
 	if d.failed(field) {
 		return 0
 	}
-	d.left -= varintBytes(n)
+	size := 1
+	for _, b := range d.body[len(d.body)-d.left:] {
+		if b < 0x80 {
+			break
+		}
+		size++
+	}
+	if size > 1 && size != varintBytes(n) {
+		d.odd = true
+	}
+	d.left -= size
 	return n
 }
 
-// varintBytes is the size of n's shortest form. A writer may use a longer one;
-// left is then too large by as much, and a bound all the same.
+// varintBytes is the size of n's shortest form. A writer may use a longer one.
 func varintBytes(n int64) int {
 	return max(1, (bits.Len64(uint64(n)<<1^uint64(n>>63))+6)/7)
 }
 
+// maxIntBytes is the longest form of an int, and of a branch and a symbol, which are
+// ints: readers in other languages look no further.
+const maxIntBytes = 5
+
 func (d *decoder) int(field string) int32 {
+	left := d.left
 	n := d.long(field)
-	if n < math.MinInt32 || n > math.MaxInt32 {
+	if n < math.MinInt32 || n > math.MaxInt32 || left-d.left > maxIntBytes {
 		d.fail(CodeInvalid, field, "does not fit an int")
 		return 0
 	}
@@ -127,7 +139,7 @@ func (d *decoder) int(field string) int32 {
 
 // some reads the branch of a nullable field: whether a value follows.
 func (d *decoder) some(field string) bool {
-	switch d.long(field) {
+	switch d.int(field) {
 	case 0:
 		return false
 	case 1:
@@ -271,8 +283,8 @@ func (d *decoder) instant(field string) consent.Instant {
 }
 
 func (d *decoder) enum(field string, size int) uint8 {
-	n := d.long(field)
-	if n < 0 || n >= int64(size) {
+	n := d.int(field)
+	if n < 0 || int(n) >= size {
 		d.fail(CodeInvalid, field, "no value of its enum")
 		return 0
 	}

@@ -53,7 +53,7 @@ func DecodeEvent(b []byte) (consent.Event, error) {
 // eventDigest is EventDigest of the event that was read. Nearly every event stands there
 // as the encoder would write it: then its bytes need not be written to be summed.
 func (d *decoder) eventDigest(e *consent.Event) [32]byte {
-	if d.odd || d.left != 0 || e.Carried != nil {
+	if d.odd || e.Carried != nil {
 		return EventDigest(e)
 	}
 	const null = 0

@@ -18,6 +18,12 @@ import (
 // lockWait is how long `up` waits for another process to let go of the data directory.
 const lockWait = 15 * time.Second
 
+// orphanWait is how long the embedded ClickHouse waits for its own folder. The data
+// directory is ours by then, so only a child whose parent was killed can be in there; the
+// system ends it at once, but on a machine that is busy with its disk that has taken longer
+// than lockWait.
+const orphanWait = 45 * time.Second
+
 // engines are the broker and the ClickHouse that the roles work with: embedded
 // ones, or others' where the settings name them, each on its own.
 type engines struct {
@@ -80,7 +86,7 @@ func (p *program) openClickHouse(ctx context.Context, e *engines, s *upSettings)
 	}
 	server, err := clickhouse.Start(ctx, clickhouse.Options{
 		DataDir: e.dir.Path("clickhouse"), Addr: s.ClickHouseAddr, Library: library, Database: "assent",
-		Executable: self, Args: []string{clickhouse.Command}, Env: p.childEnv(), LockWait: lockWait, Logger: p.log,
+		Executable: self, Args: []string{clickhouse.Command}, Env: p.childEnv(), LockWait: orphanWait, Logger: p.log,
 	})
 	if errors.Is(err, clickhouse.ErrListen) {
 		return usageError{fmt.Errorf("--clickhouse-addr: %w", err)}
