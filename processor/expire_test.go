@@ -9,6 +9,7 @@ import (
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/processor/store"
 )
 
 // An expire event waits behind somebody's open transaction, while the processor goes
@@ -80,4 +81,57 @@ func TestProcessor_AnExpiryThatIsNotFoldedYetIsWrittenOnce(t *testing.T) {
 	p.awaitFolded()
 	p.stop()
 	w.requireReference()
+}
+
+// Where the clock here is ahead of the broker's, an expire event moves nothing, each time
+// that it is folded.
+func TestDue_WhatIsNotFoldedComesLessAndLessOften(t *testing.T) {
+	r := seed(t)
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	s := &stripe{p: &Processor{}}
+	s.p.config.ensureDefaults()
+	part := &partition{table: newTable(rows, 1<<20), expiring: make(map[string]expiring)}
+	f := newFolding(part.table, consent.Fold, new(slab[subjectFold]))
+	grant := event(r, anna, consent.Grant, "m.e", 0)
+	grant.Policy.ExpiresAt = grant.ReceivedAt.Add(time.Hour)
+	if err := f.add(&grant, 1); err != nil {
+		t.Fatal(err)
+	}
+	writes, err := new(encoding).states(f.moved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range writes {
+		if err := rows.Write([]store.Row{{Key: w.record.Key, Value: w.record.Value, Expires: w.expires}}, store.Mark{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	part.table.forget() // that there was nothing
+	now := grant.Policy.ExpiresAt.Time().Add(time.Second)
+	due := func(waited time.Duration) int {
+		for key, e := range part.expiring {
+			e.written = time.Now().Add(-waited)
+			part.expiring[key] = e
+		}
+		events, err := s.due(part, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(events)
+	}
+	if n := due(0); n != 1 {
+		t.Fatalf("%d expire events at first, want 1", n)
+	}
+	for wait := expireAgain; ; wait = min(2*wait, maxExpireAgain) {
+		if n := due(wait - time.Second); n != 0 {
+			t.Errorf("written again before %s", wait)
+		}
+		if n := due(wait + time.Second); n != 1 {
+			t.Errorf("not written again after %s", wait)
+		}
+		if wait == maxExpireAgain {
+			break
+		}
+	}
 }

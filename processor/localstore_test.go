@@ -1,8 +1,12 @@
 package processor
 
 import (
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/processor/store"
@@ -41,6 +45,38 @@ func TestUsable_OnlyAStoreThatIsAPrefixOfTheChangelog(t *testing.T) {
 			t.Errorf("%q: usable is %v", what, got)
 		}
 	}
+}
+
+// A partition where nothing happened for a day is as the changelog is, and its owner
+// knows: the next start does not read all of it.
+func TestProcessor_AnIdleStoreStaysFresh(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	w.publish(randomLog(r, 60)...)
+	var hours atomic.Int64
+	dir := t.TempDir()
+	later := func(c *Config) {
+		c.StateDir, c.now = dir, func() time.Time { return base.Time().Add(time.Duration(hours.Load()) * time.Hour) }
+	}
+	p := w.start(oneStripe, later)
+	p.awaitFolded()
+	p.awaitReady()
+	hours.Store(24)
+	part, _ := p.owned.find(0)
+	w.eventually("the store's mark is of today", func() error {
+		if mark, _ := part.table.rows.Mark(); time.UnixMilli(mark.At).Before(base.Time().Add(23 * time.Hour)) {
+			return fmt.Errorf("it is of %s", time.UnixMilli(mark.At).UTC())
+		}
+		return nil
+	})
+	p.stop()
+	p = w.start(oneStripe, later)
+	p.awaitReady()
+	if n := testutil.ToFloat64(p.metrics.discarded); n != 0 {
+		t.Error("the store of a partition that was never given away was discarded")
+	}
+	p.requireStates()
+	p.stop()
 }
 
 // Behind whatever step the process dies, its store knows no event that the group's
