@@ -59,9 +59,10 @@ type Config struct {
 
 	// Seams for tests of this package. after is called behind each step; its error
 	// ends the claim as a crash would: no further step is taken.
-	after func(step) error
-	fold  foldFunc         // default: consent.Fold
-	now   func() time.Time // default: time.Now
+	after   func(step) error
+	fold    foldFunc         // default: consent.Fold
+	now     func() time.Time // default: time.Now
+	recount time.Duration    // how often partitions are counted. Default: 10s
 }
 
 func (c *Config) ensureDefaults() {
@@ -100,6 +101,9 @@ func (c *Config) ensureDefaults() {
 	}
 	if c.after == nil {
 		c.after = func(step) error { return nil }
+	}
+	if c.recount == 0 {
+		c.recount = 10 * time.Second
 	}
 	if c.fold == nil {
 		c.fold = consent.Fold

@@ -2,6 +2,8 @@ package processor
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/token"
 	"github.com/assent-dev/assent/processor/decision"
 	"github.com/assent-dev/assent/processor/owner"
@@ -85,6 +90,45 @@ func TestDecisions_ReadYourOwnWrite(t *testing.T) {
 		if got := ask(t, server, query); got != want {
 			t.Fatalf("after event %d: %+v, want %+v", i, got, want)
 		}
+	}
+}
+
+func TestProcessor_EndsWherePartitionsWereAdded(t *testing.T) {
+	w := newWorld(t, 2)
+	p := w.start(func(c *Config) { c.recount = 50 * time.Millisecond })
+	p.awaitReady()
+	add := kmsg.NewPtrCreatePartitionsRequest()
+	more := kmsg.NewCreatePartitionsRequestTopic()
+	more.Topic, more.Count = w.names.Events(), 4
+	add.Topics = append(add.Topics, more)
+	if code := w.admin(add).(*kmsg.CreatePartitionsResponse).Topics[0].ErrorCode; code != 0 {
+		t.Fatal(kerr.ErrorForCode(code))
+	}
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+	if !errors.Is(p.err, errPartitionCount) {
+		t.Errorf("ended with %v, want %v", p.err, errPartitionCount)
+	}
+}
+
+// More processors than stripes: one that has none knows whom to ask.
+func TestProcessor_ASpareOneKnowsThePartitionsOfSubjects(t *testing.T) {
+	w := newWorld(t, 6)
+	first := w.start(oneStripe)
+	first.awaitReady()
+	spare := w.start(oneStripe)
+	spare.awaitReady()
+	w.eventually("the partition of a subject", func() error {
+		if got, ok := spare.Partition(consent.DefaultTenant, anna); !ok || got != kafka.PartitionFor(consent.Key(consent.DefaultTenant, anna), 6) {
+			return fmt.Errorf("%d, %v", got, ok)
+		}
+		return nil
+	})
+	if spare.owned.claimed != 0 {
+		t.Error("the spare one has a stripe: nothing is shown")
 	}
 }
 

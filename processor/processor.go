@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
@@ -42,8 +44,8 @@ func New(config Config, client *kafka.Client) (*Processor, error) {
 
 // Run is a member of the group, and folds what it claims, until ctx ends; then it
 // finishes the transaction in hand, leaves the group and returns nil. An error means
-// that going on is of no use: authorization, a broker that is too old, or a local
-// store that cannot be opened.
+// that going on is of no use: authorization, a broker that is too old, a local store that
+// cannot be opened, or partitions that were added.
 func (p *Processor) Run(ctx context.Context) (err error) {
 	if p.store, err = store.Open(store.Options{Dir: p.config.StateDir, CacheBytes: p.config.StoreCacheBytes, Logger: p.config.Logger}); err != nil {
 		return fmt.Errorf("processor: %w", err)
@@ -51,6 +53,8 @@ func (p *Processor) Run(ctx context.Context) (err error) {
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	p.fail = fail
+	var learning sync.WaitGroup
+	learning.Go(func() { p.watchPartitions(running) })
 	producer := p.client.NewProducer(kafka.ProducerOptions{
 		MaxBatchBytes:   maxBatchBytes,
 		DeliveryTimeout: p.config.SessionTimeout, // the claim is lost by then
@@ -70,6 +74,8 @@ func (p *Processor) Run(ctx context.Context) (err error) {
 	if ctx.Err() == nil && running.Err() != nil {
 		err = errors.Join(err, context.Cause(running))
 	}
+	fail(nil)
+	learning.Wait()
 	if err != nil {
 		err = fmt.Errorf("processor: %w", err)
 	}
@@ -146,6 +152,36 @@ func (p *Processor) WaitFolded(ctx context.Context, partition int32, offset int6
 }
 
 var errPartitionCount = errors.New("the numbers of partitions do not fit")
+
+// watchPartitions counts the partitions as soon as the broker can be asked: a processor
+// that is given no stripe sends questions on all the same, by the partitions of their
+// subjects. From then on it looks whether partitions were added: nobody reads those, and
+// where writers know of them, what is said of a subject no longer comes where its State
+// is. That ends the processor.
+func (p *Processor) watchPartitions(ctx context.Context) {
+	for pause := 50 * time.Millisecond; p.partitions.Load() == 0; pause = min(2*pause, 5*time.Second) {
+		if _, err := p.countPartitions(ctx); err != nil && !wait(ctx, pause) { // the stripes tell what is wrong
+			return
+		}
+	}
+	known, topic := int(p.partitions.Load()), p.config.Names.Events()
+	for wait(ctx, p.config.recount) {
+		if count, err := p.client.CountPartitions(ctx, topic); err == nil && count != known {
+			p.fail(fmt.Errorf("%w: topic %s has %d partitions, and had %d: what is written to the others is not read, and subjects would begin anew there; write it all to a topic of the old number", errPartitionCount, topic, count, known))
+			return
+		}
+	}
+}
+
+// wait waits, and gives false when ctx ended before.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // countPartitions gives the number of partitions of consent.events. Those of states
 // and changes are the same, since one key's partition is one everywhere; and they stay

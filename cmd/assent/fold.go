@@ -14,7 +14,7 @@ type foldSettings struct {
 	Stripes    int           `env:"STRIPES" default:"4" help:"shares that the partitions are dealt into, the same for all processors"`
 	Pace       time.Duration `env:"PACE" default:"20ms" help:"how far apart the transactions of a busy stripe begin, at least; an idle one commits at once"`
 	StateDir   string        `env:"STATE_DIR" help:"folder of the local copies of states, so that a restart reads only what came since; when empty, state in the data folder, for a role ./data/state"`
-	CacheMiB   int           `env:"STATE_CACHE_MIB" default:"512" help:"memory, in MiB, for the states that are in use; the others are read from the folder"`
+	CacheMiB   int           `env:"STATE_CACHE_MIB" default:"512" help:"memory, in MiB, for the states that are in use; the others are read from the folder. The process takes up to about three times as much"`
 	PeerURL    string        `env:"PEER_URL" help:"where the other processors reach this one, as http://host:port; the HTTP address when empty and on this machine"`
 	PeerSecret string        `env:"PEER_SECRET" flag:"-" help:"what processors show each other, the same for all, at least 16 bytes; without it only those on this machine are answered"`
 }

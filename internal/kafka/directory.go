@@ -90,6 +90,16 @@ func (c *Client) PartitionCount(ctx context.Context, topic string) (int, error) 
 	return len(leaders), err
 }
 
+// CountPartitions is PartitionCount as it is now: partitions can be added to a topic that
+// is in use, and who has asked before would not hear of it.
+func (c *Client) CountPartitions(ctx context.Context, topic string) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, ErrClosed
+	}
+	leaders, err := c.findLeaders(ctx, topic)
+	return len(leaders), err
+}
+
 // leaders returns the leader of each partition of a topic.
 func (c *Client) leaders(ctx context.Context, topic string) ([]int32, error) {
 	if c.ctx.Err() != nil {
@@ -101,6 +111,11 @@ func (c *Client) leaders(ctx context.Context, topic string) ([]int32, error) {
 	if ok {
 		return leaders, nil
 	}
+	return c.findLeaders(ctx, topic)
+}
+
+// findLeaders asks the broker.
+func (c *Client) findLeaders(ctx context.Context, topic string) ([]int32, error) {
 	found, err := c.awaitTopic(ctx, topic)
 	if err != nil {
 		return nil, err
