@@ -57,7 +57,10 @@ fuzz: ## each fuzz target for FUZZTIME (default 30s)
 
 bench: test-setup ## figures: the whole, then its parts; ratios against a peer of the same run
 	$(GO) test -run '^$$' -bench 'BenchmarkUp_' -benchtime 3s ./cmd/assent
-	$(GO) test -run '^$$' -bench . ./consent ./schemas ./processor/... ./producer/... ./sink/... ./internal/kafka
+	$(GO) test -run '^$$' -bench FoldAlone -cpu 1 -benchtime 1x ./processor
+	$(GO) test -run '^$$' -bench . -skip FoldAlone ./consent ./schemas ./processor/... ./producer/... ./sink/... ./internal/kafka
+	@deploy/setup/kafka.sh
+	ASSENT_TEST_KAFKA=apache $(GO) test -run '^$$' -bench 'BesideABareProgram|ChangeVisible' -benchtime 1x ./processor -bench.events 2000000
 
 lint: $(GOLANGCI) ## golangci-lint, and gofmt
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt'ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -29,7 +29,9 @@ func (l *engineLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	case kfake.LogLevelError:
 		to = slog.LevelError
 	case kfake.LogLevelWarn:
-		to = slog.LevelWarn
+		if !strings.HasPrefix(format, "txn: EndTxn slow") { // of some milliseconds: nothing to warn of
+			to = slog.LevelWarn
+		}
 	case kfake.LogLevelInfo: // one line for each client that leaves
 	default:
 		return
