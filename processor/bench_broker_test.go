@@ -33,7 +33,7 @@ const benchCacheBytes = 2 << 30
 // it restores the processor's states from the changelog. Run it with -benchtime 1x, and
 // with ASSENT_TEST_KAFKA=apache for a broker that is not in the process.
 func BenchmarkFoldBesideABareProgram(b *testing.B) {
-	Config{CacheBytes: benchCacheBytes}.SetMemory() // as `assent processor` does
+	setBenchMemory()
 	for range b.N {
 		w := newWorld(b, 6)
 		total := w.publishBench(*benchEventCount)

@@ -3,6 +3,7 @@ package processor
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"testing"
 
@@ -61,11 +62,18 @@ func (r *benchRecord) message(offset int) kafka.Message {
 	return kafka.Message{Position: kafka.Position{Offset: kafka.LastOffset(offset)}, Key: r.key, Value: r.value, Time: r.at.Time()}
 }
 
+// setBenchMemory does as the command does.
+func setBenchMemory() {
+	percent, limit := Config{CacheBytes: benchCacheBytes}.Memory()
+	debug.SetGCPercent(percent)
+	debug.SetMemoryLimit(limit)
+}
+
 // BenchmarkFoldAlone is everything between the bytes of events and the bytes of states
 // and changes, without a broker; once more with the local store beneath it. Run it with
 // -cpu 1 and -benchtime 1x: events/s are those of one core.
 func BenchmarkFoldAlone(b *testing.B) {
-	Config{CacheBytes: benchCacheBytes}.SetMemory() // as `assent processor` does
+	setBenchMemory()
 	records := benchEvents(benchWarm + benchMeasured)
 	b.Run("decode to encode", func(b *testing.B) { benchFold(b, records, false) })
 	b.Run("and store", func(b *testing.B) { benchFold(b, records, true) })

@@ -15,20 +15,20 @@ type foldFunc func(consent.State, *consent.Event) (consent.State, []consent.Chan
 // folding is the fold of one partition's share of a batch: events onto the table,
 // without touching it.
 type folding struct {
-	table    *Table
-	fold     foldFunc
-	subjects map[consent.SubjectID]*subjectFold
-	order    []*subjectFold // as they first came, so that what is written repeats
-	room     *slab[subjectFold]
-	changes  []consent.Change
-	carried  []consent.Event // for other subjects' keys
-	dropped  int             // links that fell out of a full list: nothing is carried there any more
+	table   *Table
+	fold    foldFunc
+	order   []*subjectFold // as they first came, so that what is written repeats
+	room    *slab[subjectFold]
+	changes []consent.Change
+	carried []consent.Event // for other subjects' keys
+	dropped int             // links that fell out of a full list: nothing is carried there any more
 }
 
 // subjectFold is one subject's way through a batch. It ends with the batch: what the
 // table keeps is a copy of state.
 type subjectFold struct {
 	id     consent.SubjectID
+	place  *place
 	before *consent.State // nil = nothing on record
 	state  consent.State
 	input  kafka.NextOffset // behind the last event folded
@@ -43,12 +43,14 @@ type movedRow struct{ was, is *consent.Row }
 
 // newFolding makes a folding, whose subjects have their room.
 func newFolding(t *Table, fold foldFunc, room *slab[subjectFold]) *folding {
-	return &folding{table: t, fold: fold, room: room, subjects: make(map[consent.SubjectID]*subjectFold)}
+	return &folding{table: t, fold: fold, room: room}
 }
 
-// reset makes it ready for another batch, once the room was reset.
+// reset makes it ready for another batch, before the room is reset.
 func (f *folding) reset() {
-	clear(f.subjects)
+	for _, s := range f.order {
+		s.place.fold = nil
+	}
 	clear(f.order)
 	clear(f.changes)
 	clear(f.carried)
@@ -82,19 +84,19 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 }
 
 func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
-	if s := f.subjects[id]; s != nil {
-		return s, nil
-	}
-	before, err := f.table.State(id)
+	place, before, err := f.table.find(id)
 	if err != nil {
 		return nil, err
 	}
+	if place.fold != nil {
+		return place.fold, nil
+	}
 	s := f.room.next()
-	s.id, s.before = id, before
+	s.id, s.place, s.before = id, place, before
+	place.fold = s
 	if before != nil {
 		s.state = *before
 	}
-	f.subjects[id] = s
 	f.order = append(f.order, s)
 	return s, nil
 }

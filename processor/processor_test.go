@@ -357,6 +357,7 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 		}
 		moved := f.moved()
 		table.publish(moved)
+		f.reset()
 		return moved
 	}
 	newer := event(r, anna, consent.Withdraw, "m", 10)
@@ -395,6 +396,7 @@ func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		table.publish(f.moved())
+		f.reset()
 		if i == 0 {
 			state, err := table.State(id)
 			if err != nil || state == nil {

@@ -95,7 +95,7 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 		m := &fetched.Messages[i]
 		e, refused := decode(m, s.partitions)
 		if refused == nil {
-			pb.events = append(pb.events, placedEvent{s.place(&e), m.Offset})
+			pb.events = append(pb.events, placedEvent{s.retain(&e), m.Offset})
 			continue
 		}
 		letter, err := deadLetter(s.p.config.Names.DeadLetters(), m, refused)
@@ -111,17 +111,16 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 	return nil
 }
 
-// place gives an event a place for as long as it is needed: one that a State keeps, an
+// retain gives an event memory for as long as it is needed: one that a State may keep, an
 // allocation of its own, so that the State does not hold the whole batch.
-func (s *stripe) place(e *consent.Event) *consent.Event {
-	var at *consent.Event
+func (s *stripe) retain(e *consent.Event) *consent.Event {
 	if e.Action.Kept() {
-		at = new(consent.Event)
-	} else {
-		at = s.events.next()
+		own := *e
+		return &own
 	}
-	*at = *e
-	return at
+	shared := s.events.next()
+	*shared = *e
+	return shared
 }
 
 // of gives the share of a partition, and notes how far it goes.
@@ -143,6 +142,11 @@ func (b *batch) of(part *partition, fetched *kafka.Batch) *partBatch {
 // fold is pure, and prepares what is written. Where the fold of an event fails, the
 // partition is cut before it, and stopped once the rest is written.
 func (s *stripe) fold(_ context.Context, b *batch) error {
+	for _, part := range s.parts {
+		if part.folding != nil {
+			part.folding.reset()
+		}
+	}
 	s.encoding.reset()
 	s.room.reset()
 	for _, pb := range b.parts {
@@ -177,7 +181,7 @@ func (s *stripe) folding(part *partition) *folding {
 	if part.folding == nil {
 		part.folding = newFolding(part.table, s.p.config.fold, &s.room)
 	}
-	part.folding.reset()
+	part.table.hold()
 	return part.folding
 }
 

@@ -29,10 +29,16 @@ type Table struct {
 	mu sync.RWMutex
 	// young and old are the subjects in memory. One that is used moves to young;
 	// when young is half of the limit, old is dropped and young becomes old.
-	young, old map[consent.SubjectID]*consent.State // nil State = nothing on record
+	young, old map[consent.SubjectID]*place
 	youngBytes int64
-	unsaved    bool   // what was published is not in rows yet: nothing may be dropped
+	held       bool   // a batch is being folded, or is not in rows yet: nothing may be dropped
 	published  uint64 // counts publish, so that a slow reader keeps nothing old
+}
+
+// place is where a subject stands in memory.
+type place struct {
+	state *consent.State // nil = nothing on record. Under the table's mu
+	fold  *subjectFold   // in the batch in hand, nil = not in it. Of the stripe's goroutine alone
 }
 
 var errTableClosed = errors.New("the partition was given away")
@@ -44,37 +50,46 @@ func (e *storeError) Error() string { return "local store: " + e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
 func newTable(rows *store.Partition, limitBytes int64) *Table {
-	return &Table{rows: rows, limit: limitBytes, young: make(map[consent.SubjectID]*consent.State), old: make(map[consent.SubjectID]*consent.State)}
+	return &Table{rows: rows, limit: limitBytes, young: make(map[consent.SubjectID]*place), old: make(map[consent.SubjectID]*place)}
 }
 
 // State gives what is folded of a subject, nil when nothing is on record. An error
 // means that it cannot be known.
 func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
+	_, state, err := t.find(id)
+	return state, err
+}
+
+// find gives a subject's place in memory, and what is there.
+func (t *Table) find(id consent.SubjectID) (*place, *consent.State, error) {
 	t.mu.RLock()
-	state, ok := t.young[id]
 	published := t.published
-	t.mu.RUnlock()
-	if ok {
-		return state, nil
+	if p, ok := t.young[id]; ok {
+		state := p.state
+		t.mu.RUnlock()
+		return p, state, nil
 	}
+	t.mu.RUnlock()
 	t.mu.Lock()
-	if state, ok = t.old[id]; ok {
-		t.keep(id, state)
+	if p, ok := t.old[id]; ok {
+		t.rejuvenate(id, p)
+		state := p.state
 		t.mu.Unlock()
-		return state, nil
+		return p, state, nil
 	}
 	t.mu.Unlock()
 	state, err := t.load(id)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.published == published {
-		t.keep(id, state)
-		t.rotate()
+	if t.published != published {
+		return &place{state: state}, state, nil // may be old already. Only a reader comes here: who publishes, folds
 	}
-	return state, nil
+	p := t.keep(id, state)
+	t.rotate()
+	return p, state, nil
 }
 
 // load reads a subject's rows.
@@ -118,6 +133,13 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 	return state, nil
 }
 
+// hold sees to it that nothing is dropped from memory until saved: a batch is folded.
+func (t *Table) hold() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = true
+}
+
 // publish shows a batch to readers, the whole of it at once. It stays in memory
 // until saved says that it is in the store.
 func (t *Table) publish(moved []*subjectFold) {
@@ -127,10 +149,10 @@ func (t *Table) publish(moved []*subjectFold) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.published++
-	t.unsaved = true
+	t.held = true
 	for _, m := range moved {
 		state := m.state // alone: m knows the State before, which knows none of its own
-		t.keep(m.id, &state)
+		m.place.state = &state
 	}
 }
 
@@ -138,7 +160,7 @@ func (t *Table) publish(moved []*subjectFold) {
 func (t *Table) saved() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.unsaved = false
+	t.held = false
 	t.rotate()
 }
 
@@ -147,26 +169,35 @@ func (t *Table) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.published++
-	t.unsaved, t.youngBytes = false, 0
+	t.held, t.youngBytes = false, 0
 	clear(t.young)
 	clear(t.old)
 }
 
 // keep puts a State where the young are. Under mu.
-func (t *Table) keep(id consent.SubjectID, state *consent.State) {
-	if _, there := t.young[id]; !there {
-		t.youngBytes += stateBytes(state)
+func (t *Table) keep(id consent.SubjectID, state *consent.State) *place {
+	p := t.young[id]
+	if p == nil {
+		p = &place{}
+		t.rejuvenate(id, p)
 	}
-	t.young[id] = state
+	p.state = state
+	return p
+}
+
+// rejuvenate moves a place to the young. Under mu.
+func (t *Table) rejuvenate(id consent.SubjectID, p *place) {
+	t.youngBytes += stateBytes(p.state)
+	t.young[id] = p
 	delete(t.old, id)
 }
 
 // rotate drops the old once the young are many. Under mu.
 func (t *Table) rotate() {
-	if t.unsaved || t.youngBytes < t.limit/2 {
+	if t.held || t.youngBytes < t.limit/2 {
 		return
 	}
-	t.old, t.young = t.young, make(map[consent.SubjectID]*consent.State, len(t.young))
+	t.old, t.young = t.young, make(map[consent.SubjectID]*place, len(t.young))
 	t.youngBytes = 0
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"runtime/debug"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
@@ -43,7 +44,7 @@ func (v *serving) addProcessor(client *kafka.Client, names topic.Names, reg *reg
 		Names: names, Stripes: s.Stripes, Pace: s.Pace, StateDir: s.StateDir, CacheBytes: int64(s.CacheMiB) << 20,
 		Address: s.peerURL(v), Instance: instance, Registerer: v.metrics, Logger: v.p.log,
 	}
-	of.SetMemory()
+	v.p.setMemory(of)
 	fold, err := processor.New(of, client)
 	if err != nil {
 		return usageError{err}
@@ -73,6 +74,17 @@ func (v *serving) addProcessor(client *kafka.Client, names topic.Names, reg *reg
 		return owners.Run(ctx)
 	}}, owners.Ready)
 	return nil
+}
+
+// setMemory is for the whole process; what the user has told the runtime counts.
+func (p *program) setMemory(of processor.Config) {
+	percent, limit := of.Memory()
+	if p.env["GOGC"] == "" {
+		debug.SetGCPercent(percent)
+	}
+	if p.env["GOMEMLIMIT"] == "" {
+		debug.SetMemoryLimit(limit)
+	}
 }
 
 func (v *serving) addFanout(client *kafka.Client, names topic.Names, files *registryFiles, stripes int) (*fanout.Dispatcher, error) {
