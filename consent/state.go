@@ -87,18 +87,18 @@ func (n *Named) with(r *Record) *Named {
 	return &Named{records}
 }
 
-// of gives the invalidate that names a yes: the grant itself, or the one that a
+// of gives the largest invalidate that names a yes: the grant itself, or the one that a
 // confirm completes.
-func (n *Named) of(yes *Record) *Record {
+func (n *Named) of(yes *Record) (largest *Record) {
 	if n == nil {
 		return nil
 	}
 	for _, r := range n.Records {
 		if r.Names == yes.EventID || (yes.Action == Confirm && r.Names == yes.Names) {
-			return r
+			largest = larger(largest, r)
 		}
 	}
-	return nil
+	return largest
 }
 
 // Verdict is a status with what it allows, as far as events alone tell.

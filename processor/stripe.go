@@ -63,6 +63,9 @@ func (s *stripe) run(ctx context.Context) error {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		live := time.Now()
 		err := s.work(ctx)
+		if errors.Is(err, kafka.ErrFenced) {
+			s.log.Info("refused: the stripe has another owner, who goes on with it", "error", err)
+		}
 		if ctx.Err() != nil {
 			return nil // what was left undone, the next owner does again
 		}
