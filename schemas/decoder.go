@@ -20,15 +20,17 @@ import (
 // after the end of its input. So every length, count and number passes through
 // a method here, and the reader is asked only for what is known to be there.
 type decoder struct {
-	r       *avro.Reader
-	left    int // bytes not yet read
-	err     *DecodeError
-	path    string // prefix of field names in errors
-	intake  bool   // a publisher's event: see DecodeIntakeEvent
-	body    []byte
-	odd     bool // a value has another form than the one that the encoder writes
+	r      *avro.Reader
+	left   int // bytes not yet read
+	err    *DecodeError
+	path   string // prefix of field names in errors
+	intake bool   // a publisher's event: see DecodeIntakeEvent
+	body   []byte
+	odd    bool // a value has another form than the one that the encoder writes
+
 	// What was left before and behind an event's sent_at and received_at.
 	beforeSent, behindReceived int
+
 	words   vocabulary
 	scratch []byte
 }

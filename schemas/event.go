@@ -57,11 +57,10 @@ func (d *decoder) eventDigest(e *consent.Event) [32]byte {
 		return EventDigest(e)
 	}
 	const null = 0
-	bare := append(d.scratch[:0], d.body[:len(d.body)-d.beforeSent]...)
-	bare = append(bare, null, null)
-	bare = append(bare, d.body[len(d.body)-d.behindReceived:]...)
-	d.scratch = bare[:0]
-	return sha256.Sum256(bare)
+	d.scratch = append(d.scratch[:0], d.body[:len(d.body)-d.beforeSent]...)
+	d.scratch = append(d.scratch, null, null)
+	d.scratch = append(d.scratch, d.body[len(d.body)-d.behindReceived:]...)
+	return sha256.Sum256(d.scratch)
 }
 
 // DecodeIntakeEvent reads what somebody published to consent.intake. Texts are
