@@ -382,6 +382,47 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	}
 }
 
+func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
+	r := seed(t)
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	var ids []consent.SubjectID
+	var each int64
+	for i := range 200 {
+		e := event(r, consent.Subject(fmt.Sprintf("user:%d", i)), consent.Withdraw, "m", i)
+		state, _, _ := consent.Fold(consent.State{}, &e)
+		f := newFolding(newTable(rows, 1<<30), consent.Fold, new(slab[subjectFold]))
+		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
+			t.Fatal(err)
+		}
+		writes, err := new(encoding).states(f.moved())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range writes {
+			if err := rows.Write([]store.Row{{Key: w.record.Key, Value: w.record.Value}}, store.Mark{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids, each = append(ids, consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject}), stateBytes(&state)
+	}
+	const room = 40
+	table := newTable(rows, room*each)
+	for range 2 {
+		for _, id := range ids {
+			if state, err := table.State(id); err != nil || state == nil {
+				t.Fatal(state, err)
+			}
+			if n := len(table.young) + len(table.old); n > room+1 {
+				t.Fatalf("%d States are in memory, which has room for %d", n, room)
+			}
+		}
+	}
+	if n := len(table.young) + len(table.old); n < room/3 {
+		t.Errorf("only %d States are in memory, which has room for %d", n, room)
+	}
+}
+
 func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
 	r := seed(t)
 	rows, closeStore := openRows(t)

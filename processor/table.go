@@ -176,12 +176,12 @@ func (t *Table) forget() {
 
 // keep puts a State where the young are. Under mu.
 func (t *Table) keep(id consent.SubjectID, state *consent.State) *place {
-	p := t.young[id]
-	if p == nil {
-		p = &place{}
-		t.rejuvenate(id, p)
+	if p := t.young[id]; p != nil {
+		p.state = state
+		return p
 	}
-	p.state = state
+	p := &place{state: state}
+	t.rejuvenate(id, p)
 	return p
 }
 
