@@ -83,14 +83,14 @@ func (f *folding) keep(r *Record) {
 	if place := row.place(e); !gone && r.beats(*place) {
 		kept := *r
 		*place, largest = &kept, true
-		if place == &row.No {
+		if e.Action.Kept() {
 			row.NoEvent = e
 		}
 	}
 	if row != before {
 		f.put(&row)
 	}
-	if e.Action == Refuse || e.Action == Withdraw {
+	if e.Action.Kept() {
 		f.carry(r, largest)
 	}
 }
@@ -100,7 +100,7 @@ func (f *folding) keep(r *Record) {
 func keeps(e *Event) bool {
 	switch {
 	case e.Carried != nil:
-		return e.Action == Refuse || e.Action == Withdraw
+		return e.Action.Kept()
 	case e.Action == Confirm:
 		return e.Confirms != nil && !e.Confirms.EventID.IsZero()
 	}

@@ -28,9 +28,12 @@ const freshenAfter = time.Hour
 // freshen notes in the local stores of partitions where nothing happens that they are as
 // the changelog is: who owns a partition would know otherwise.
 func (s *stripe) freshen() error {
+	if s.claim.HeartbeatAge() > s.p.config.heartbeatLimit() {
+		return nil
+	}
 	now := s.p.config.now()
 	for _, part := range s.parts {
-		if !part.isLive() || s.claim.HeartbeatAge() > s.p.config.heartbeatLimit() {
+		if !part.isLive() {
 			continue
 		}
 		mark, ok := part.table.rows.Mark()

@@ -170,11 +170,9 @@ func TestProcessor_EventsThatAreGoneStopThePartition(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
 	w.publish(event(r, anna, consent.Withdraw, "m", 1))
-	p := w.start()
-	p.awaitFolded()
-	p.stop()
+	w.foldAll()
 	w.recreate(w.names.Events())
-	p = w.start()
+	p := w.start()
 	w.alarmed(p)
 }
 
@@ -182,12 +180,10 @@ func TestProcessor_RemovedEventsThatWereNotReadStopThePartition(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
 	w.publish(event(r, anna, consent.Withdraw, "m", 1))
-	p := w.start()
-	p.awaitFolded()
-	p.stop()
+	w.foldAll()
 	w.publish(event(r, anna, consent.Withdraw, "a", 2), event(r, ben, consent.Withdraw, "a", 3))
 	w.deleteRecords(w.names.Events())
-	p = w.start()
+	p := w.start()
 	if text := w.alarmed(p); !strings.Contains(text, "out of range") {
 		t.Errorf("alarm %q", text)
 	}

@@ -54,9 +54,9 @@ func (x *encoding) value(text []byte, err error) ([]byte, error) {
 	return x.since(from), nil
 }
 
-func (x *encoding) key(id consent.SubjectID) []byte {
+func (x *encoding) key(t consent.Tenant, s consent.Subject) []byte {
 	from := len(x.text)
-	x.text = consent.AppendKey(x.text, id.Tenant, id.Subject)
+	x.text = consent.AppendKey(x.text, t, s)
 	return x.since(from)
 }
 
@@ -70,7 +70,7 @@ func (x *encoding) events(events []consent.Event) ([]kafka.Record, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode a derived event: %w", err)
 		}
-		x.records = append(x.records, kafka.Record{Topic: x.topics.events, Key: e.Key(), Value: value, Headers: topic.EventHeaders(e, "")})
+		x.records = append(x.records, kafka.Record{Topic: x.topics.events, Key: x.key(e.Tenant, e.Subject), Value: value, Headers: topic.EventHeaders(e, "")})
 	}
 	return slices.Clip(x.records[first:]), nil
 }
@@ -88,7 +88,7 @@ func (x *encoding) changes(changes []consent.Change, told func(consent.UUID) boo
 		if err != nil {
 			return nil, fmt.Errorf("encode a change: %w", err)
 		}
-		key := x.key(consent.SubjectID{Tenant: c.Tenant, Subject: c.Subject})
+		key := x.key(c.Tenant, c.Subject)
 		header := len(x.headers)
 		x.headers, x.text = topic.AppendChangeHeaders(x.headers, x.text, c)
 		x.records = append(x.records, kafka.Record{Topic: x.topics.changes, Key: key, Value: value, Headers: slices.Clip(x.headers[header:])})
@@ -110,7 +110,7 @@ const inputHeader = "input_offset"
 func (x *encoding) states(moved []*subjectFold) ([]rowWrite, error) {
 	first := len(x.rows)
 	for _, s := range moved {
-		key := x.key(s.id)
+		key := x.key(s.id.Tenant, s.id.Subject)
 		for p, was := range s.goneRows {
 			if p != consent.Root {
 				x.row(s, key, p, nil, was, nil, kafka.Header{Key: inputHeader, Value: strconv.AppendInt(nil, s.lastInput(), 10)})

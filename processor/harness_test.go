@@ -1,17 +1,14 @@
 package processor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"os"
-	"reflect"
 	"testing"
 	"time"
 
@@ -154,6 +151,14 @@ func (w *world) start(change ...func(*Config)) *running {
 	}()
 	w.Cleanup(r.stop)
 	return r
+}
+
+// foldAll runs a processor until everything in the log is folded, and ends it politely.
+func (w *world) foldAll(change ...func(*Config)) {
+	w.Helper()
+	p := w.start(change...)
+	p.awaitFolded()
+	p.stop()
 }
 
 // state is what decisions see.
@@ -346,258 +351,6 @@ func (w *world) letters() []schemas.DeadLetter {
 		all = append(all, l)
 	})
 	return all
-}
-
-// logged is what the changelog says: the last row of each key that readers see.
-func (w *world) logged() map[consent.SubjectID]consent.State {
-	w.Helper()
-	return w.loggedBelow(math.MaxInt64)
-}
-
-// loggedBelow is logged without rows that were written for this input offset and those
-// behind it.
-func (w *world) loggedBelow(limit kafka.NextOffset) map[consent.SubjectID]consent.State {
-	w.Helper()
-	rows := make(map[string]schemas.StateRow)
-	w.read(w.names.State(), func(m *kafka.Message) {
-		if m.Value == nil {
-			if input, err := tombstoneInput(m); err != nil || input < limit {
-				delete(rows, string(m.Key))
-			}
-			return
-		}
-		row, err := schemas.DecodeState(m.Value)
-		if err != nil {
-			w.Fatal(err)
-		}
-		if want := kafka.PartitionFor(consent.Key(row.Tenant, row.Subject), w.partitions); m.Partition.Index != want {
-			w.Fatalf("a row stands at %s, its subject belongs to partition %d", m.Position, want)
-		}
-		if kafka.NextOffset(row.InputOffset) < limit {
-			rows[string(m.Key)] = row
-		}
-	})
-	states := make(map[consent.SubjectID]consent.State)
-	for _, row := range rows {
-		id := consent.SubjectID{Tenant: row.Tenant, Subject: row.Subject, Test: row.Test}
-		s := states[id]
-		s.Tenant, s.Subject, s.Test = id.Tenant, id.Subject, id.Test
-		row.AddTo(&s)
-		settleClock(&s)
-		states[id] = s
-	}
-	return states
-}
-
-// reference folds consent.events straight: no batches, no restore, no table.
-func (w *world) reference() (states map[consent.SubjectID]consent.State, changes []consent.Change) {
-	w.Helper()
-	states = make(map[consent.SubjectID]consent.State)
-	w.read(w.names.Events(), func(m *kafka.Message) {
-		e, refused := decode(m, w.partitions)
-		if refused != nil {
-			return
-		}
-		id := consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}
-		next, told, _ := consent.Fold(states[id], &e)
-		if !reflect.DeepEqual(next, states[id]) {
-			states[id] = next
-		}
-		changes = append(changes, told...)
-	})
-	return states, changes
-}
-
-// requireReference fails unless what is in the topics is what a straight fold gives:
-// equal states, and each change told exactly once, in the order of its versions.
-func (w *world) requireReference() {
-	w.Helper()
-	if w.cluster.Apache() { // readers see the end of a transaction a moment after it was answered
-		w.awaitReference(10 * time.Second)
-		return
-	}
-	for _, fault := range w.differences() {
-		w.Error(fault)
-	}
-}
-
-// differences tells how the topics differ from a straight fold. States are compared as
-// they are encoded, but for the offset that a row was written for, which the size of
-// batches decides.
-func (w *world) differences() (faults []string) {
-	w.Helper()
-	wantStates, wantChanges := w.reference()
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
-	states := w.logged()
-	if len(states) != len(wantStates) {
-		fault("%d states, want %d", len(states), len(wantStates))
-	}
-	for id, want := range wantStates {
-		got, there := states[id]
-		if !there {
-			fault("state of %s is missing", id.Subject)
-		} else if !bytes.Equal(w.encoded(&got), w.encoded(&want)) {
-			fault("state of %s differs:\n got %s\nwant %s", id.Subject, dump(got), dump(want))
-		}
-	}
-	told := make(map[consent.UUID]consent.Change)
-	version := make(map[string]int64)
-	for _, c := range w.changes() {
-		if first, again := told[c.ID]; again {
-			fault("change %s was told twice:\n%+v\n%+v", c.ID, first, c)
-			continue
-		}
-		told[c.ID] = c
-		key := fmt.Sprint(string(c.Tenant), string(c.Subject), c.Purpose, c.Test)
-		if before := version[key]; c.Version <= before {
-			fault("change %s has version %d after %d", c.ID, c.Version, before)
-		}
-		version[key] = c.Version
-	}
-	for _, c := range wantChanges {
-		got, ok := told[c.ID]
-		if !ok {
-			fault("change %s (%s %s -> %s) was never told", c.ID, c.Purpose, c.From, c.To)
-		} else if got != c {
-			fault("change differs:\n got %+v\nwant %+v", got, c)
-		}
-		delete(told, c.ID)
-	}
-	for id, c := range told {
-		fault("change %s (%s %s -> %s) should not have been told", id, c.Purpose, c.From, c.To)
-	}
-	return faults
-}
-
-// encoded is all rows of a State, as the changelog holds them.
-func (w *world) encoded(s *consent.State) (all []byte) {
-	w.Helper()
-	rows := s.Rows
-	if s.Row(consent.Root) == nil {
-		rows = append([]consent.Row{{Purpose: consent.Root}}, rows...)
-	}
-	for _, row := range rows {
-		r := schemas.StateRow{Tenant: s.Tenant, Subject: s.Subject, Test: s.Test, Row: row}
-		if row.Purpose == consent.Root {
-			r.Whole = &s.Whole
-		}
-		var err error
-		if all, err = schemas.EncodeState(all, &r); err != nil {
-			w.Fatal(err)
-		}
-	}
-	return all
-}
-
-func dump(s consent.State) string {
-	text := fmt.Sprintf("whole %+v", s.Whole)
-	for _, r := range s.Rows {
-		text += fmt.Sprintf("\n  %s v%d %s/%d", r.Purpose, r.Version, r.Announced.Status, r.Announced.Allowed)
-		for name, record := range map[string]*consent.Record{"yes": r.Yes, "pending": r.Pending, "no": r.No, "ended": r.Ended} {
-			if record != nil {
-				text += fmt.Sprintf(" %s=%+v", name, *record)
-			}
-		}
-		if r.NoEvent != nil {
-			text += fmt.Sprintf(" event=%+v", *r.NoEvent)
-		}
-	}
-	return text
-}
-
-// newUUID is a random id.
-func newUUID(r *rand.Rand) (u consent.UUID) {
-	for i := range u {
-		u[i] = byte(r.Uint32())
-	}
-	return u
-}
-
-// base is when random histories begin: long before the broker's clock.
-var base = consent.InstantOf(time.Date(2024, 3, 1, 12, 0, 0, 0, time.UTC))
-
-// event is a stamped event, received at base plus some seconds.
-func event(r *rand.Rand, subject consent.Subject, action consent.Action, purpose consent.Purpose, seconds int) consent.Event {
-	at := base.Add(time.Duration(seconds) * time.Second)
-	return consent.Event{
-		ID: newUUID(r), Tenant: consent.DefaultTenant, Subject: subject, Action: action, Purpose: purpose,
-		OccurredAt: at, ReceivedAt: at, EffectiveAt: at, Channel: consent.Web,
-		Policy: &consent.Policy{Version: "v1", Model: consent.OptIn, LegalBasis: consent.BasisConsent},
-	}
-}
-
-var allPurposes = []consent.Purpose{"*", "a", "m", "m.e", "m.s"}
-
-// randomLog is a log of events over few subjects and purposes: late ones, repeated
-// ones, with and without expiry, jurisdictions, double opt-in and its confirmation,
-// grants taken back by name, links that carry, erasures, test.
-func randomLog(r *rand.Rand, n int) []consent.Event {
-	var log, grants []consent.Event
-	for clock := 1; len(log) < n; clock += r.IntN(5) {
-		if len(log) > 0 && r.IntN(8) == 0 {
-			log = append(log, log[r.IntN(len(log))])
-			continue
-		}
-		e := randomEvent(r, clock)
-		switch {
-		case e.Action == consent.Grant:
-			grants = append(grants, e)
-		case len(grants) > 0 && (e.Action == consent.Confirm || e.Action == consent.Invalidate && r.IntN(2) == 0):
-			g := grants[r.IntN(len(grants))]
-			ref := &consent.EventRef{EventID: g.ID, EffectiveAt: g.EffectiveAt}
-			e.Subject, e.Purpose, e.Test = g.Subject, g.Purpose, g.Test
-			if e.Action == consent.Confirm {
-				e.Confirms, e.Policy = ref, g.Policy
-			} else {
-				e.Invalidates = ref
-			}
-		case e.Action == consent.Confirm:
-			continue // nothing to confirm yet
-		}
-		log = append(log, e)
-	}
-	return log
-}
-
-func randomEvent(r *rand.Rand, clock int) consent.Event {
-	subject := func() consent.Subject {
-		return consent.Subject(fmt.Sprintf("%s:%d", [...]string{"user", "user", "device"}[r.IntN(3)], r.IntN(5)))
-	}
-	actions := [...]consent.Action{
-		consent.Grant, consent.Grant, consent.Grant, consent.Grant, consent.Refuse, consent.Withdraw, consent.Withdraw, consent.Invalidate,
-		consent.Request, consent.Defer, consent.Confirm, consent.Link, consent.Unlink,
-	}
-	action, purpose := actions[r.IntN(len(actions))], allPurposes[r.IntN(len(allPurposes))]
-	if r.IntN(40) == 0 {
-		action = consent.Erase
-	}
-	switch {
-	case action.Whole():
-		purpose = consent.Root
-	case action == consent.Grant && purpose == consent.Root:
-		purpose = "m.e"
-	}
-	e := event(r, subject(), action, purpose, clock)
-	e.EffectiveAt = e.ReceivedAt.Add(-time.Duration(r.IntN(20)) * time.Second)
-	if action == consent.Link || action == consent.Unlink {
-		for e.LinkTo = subject(); e.LinkTo == e.Subject; {
-			e.LinkTo = subject()
-		}
-	}
-	for _, p := range allPurposes {
-		if purpose.Covers(p) && p != consent.Root {
-			e.Policy.Covers = append(e.Policy.Covers, p)
-		}
-	}
-	if action == consent.Grant {
-		if r.IntN(3) == 0 {
-			e.Policy.ExpiresAt = e.EffectiveAt.Add(time.Duration(1+r.IntN(30)) * time.Second)
-		}
-		e.Policy.DoubleOptIn = r.IntN(5) == 0
-	}
-	e.Jurisdiction = [...]consent.Jurisdiction{"", "DE", "US-CA"}[r.IntN(3)]
-	e.Test = r.IntN(10) == 0
-	return e
 }
 
 var errCrash = errors.New("crash, by the test")

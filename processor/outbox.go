@@ -50,9 +50,7 @@ func (o *outbox) write(ctx context.Context, records []kafka.Record) error {
 		// stripe stays here, and says so, until somebody mends it.
 		o.log.Error("cannot write events that follow; trying again", "records", len(records), "error", err)
 		o.stuck(err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !wait(ctx, pause) {
 			return fmt.Errorf("write events that follow: %w", ctx.Err())
 		}
 	}
@@ -70,5 +68,15 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 		stop()
 		timer.Stop()
 		cancel()
+	}
+}
+
+// wait waits, and gives false when ctx ended before.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

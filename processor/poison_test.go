@@ -122,9 +122,7 @@ func TestProcessor_DeadLettersAreWrittenBeforeTheOffsetMoves(t *testing.T) {
 	if len(first) != 1 || w.committed() != 0 {
 		t.Fatalf("%d letters with offset %d committed, want 1 letter before the offset moves", len(first), w.committed())
 	}
-	p = w.start()
-	p.awaitFolded()
-	p.stop()
+	w.foldAll()
 	all := w.letters()
 	if len(all) != 2 || fmt.Sprint(all[1]) != fmt.Sprint(first[0]) {
 		t.Errorf("letters after reading again: %v, want the same once more", all)

@@ -173,16 +173,6 @@ func (p *Processor) watchPartitions(ctx context.Context) {
 	}
 }
 
-// wait waits, and gives false when ctx ended before.
-func wait(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // countPartitions gives the number of partitions of consent.events. Those of states
 // and changes are the same, since one key's partition is one everywhere; and they stay
 // the same, since the fold of a key would begin anew in another partition.

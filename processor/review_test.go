@@ -166,20 +166,16 @@ func TestProcessor_WhatWasToldIsForgottenOnceItCannotComeAgain(t *testing.T) {
 			r := seed(w)
 			w.publish(event(r, anna, consent.Withdraw, "m", 1000), event(r, ben, consent.Withdraw, "m", 1000))
 			w.tear(w.ctx, part{states: true, changes: true}, 2)
-			p := w.start(oneStripe)
-			p.awaitFolded()
-			p.stop()
+			w.foldAll(oneStripe)
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := seed(t)
 			w := newWorld(t, 1)
 			w.publish(randomLog(r, 60)...)
-			p := w.start(oneStripe)
-			p.awaitFolded()
-			p.stop()
+			w.foldAll(oneStripe)
 			before(w)
-			p = w.start(oneStripe)
+			p := w.start(oneStripe)
 			p.awaitReady()
 			w.publish(event(r, "user:new", consent.Withdraw, "m.e", 2000))
 			p.awaitFolded()
@@ -197,16 +193,14 @@ func TestProcessor_ALostOffsetDoesNotMakeTakeoversReadAllChanges(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
 	w.publish(randomLog(r, 60)...)
-	p := w.start(oneStripe)
-	p.awaitFolded()
-	p.stop()
+	w.foldAll(oneStripe)
 	req := kmsg.NewPtrDeleteGroupsRequest()
 	req.Groups = []string{w.names.ProcessorGroup()}
 	w.eventually("the group is deleted", func() error {
 		code := w.admin(req).(*kmsg.DeleteGroupsResponse).Groups[0].ErrorCode
 		return kerr.ErrorForCode(code)
 	})
-	p = w.start(oneStripe)
+	p := w.start(oneStripe)
 	p.awaitReady()
 	p.stop()
 	if n, end := w.note(), w.ends(w.names.Changes())[0]; n.seen != end {
@@ -253,9 +247,7 @@ func TestProcessor_ARowThatCannotBeReadStopsItsPartitionOnly(t *testing.T) {
 	w := newWorld(t, 4)
 	other := otherSubject(w, anna)
 	w.publish(event(r, anna, consent.Withdraw, "m.e", 1), event(r, other, consent.Grant, "m.e", 1))
-	p := w.start(oneStripe)
-	p.awaitFolded()
-	p.stop()
+	w.foldAll(oneStripe)
 	var bad kafka.Record
 	w.read(w.names.State(), func(m *kafka.Message) {
 		if strings.HasSuffix(string(m.Key), "|m.e") && strings.Contains(string(m.Key), string(anna)) {
@@ -268,7 +260,7 @@ func TestProcessor_ARowThatCannotBeReadStopsItsPartitionOnly(t *testing.T) {
 	})
 	w.produce(bad)
 	w.publish(event(r, anna, consent.Withdraw, "m", 2), event(r, other, consent.Withdraw, "m.e", 2))
-	p = w.start(oneStripe)
+	p := w.start(oneStripe)
 	w.eventually("the other partition", func() error {
 		if s, ok := p.state(other, false); !ok || s.Row("m.e").Announced.Status != consent.Withdrawn {
 			return fmt.Errorf("the withdrawal is not folded; ready: %w", p.Ready())
@@ -310,14 +302,12 @@ func TestProcessor_ARestoreThatIsCutShortGoesOnWhereItWas(t *testing.T) {
 		e.Subject, e.ID = consent.Subject(fmt.Sprintf("user:%d", i)), newUUID(r)
 		w.publish(e)
 	}
-	p := w.start(oneStripe)
-	p.awaitFolded()
-	p.stop()
+	w.foldAll(oneStripe)
 	block := w.fake.Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.Fetch}, Topic: w.names.State(), Err: kerr.NotLeaderForPartition, Count: -1,
 		When: func(req kmsg.Request) bool { return asks(req, w.names.State(), 0, 1) && !verifies(req, w) },
 	})
-	p = w.start(onDisk)
+	p := w.start(onDisk)
 	w.eventually("a part is restored", func() error {
 		if block.Hits() < 3 {
 			return errors.New("not yet")

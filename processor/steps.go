@@ -224,14 +224,14 @@ func (s *stripe) beginTransaction(ctx context.Context, b *batch) error {
 	if age := s.claim.HeartbeatAge(); age > s.p.config.heartbeatLimit() {
 		return fmt.Errorf("begin a transaction: %w (%s)", errOldHeartbeat, age.Round(time.Millisecond))
 	}
-	topics := s.encoding.topics
+	names := s.p.config.Names
 	var partitions []kafka.Partition
 	for _, pb := range b.parts {
 		if len(pb.rows) > 0 {
-			partitions = append(partitions, kafka.Partition{Topic: topics.states, Index: pb.at.Index})
+			partitions = append(partitions, kafka.Partition{Topic: names.State(), Index: pb.at.Index})
 		}
 		if len(pb.changes) > 0 {
-			partitions = append(partitions, kafka.Partition{Topic: topics.changes, Index: pb.at.Index})
+			partitions = append(partitions, kafka.Partition{Topic: names.Changes(), Index: pb.at.Index})
 		}
 	}
 	return s.tx.Begin(ctx, s.claim, partitions)

@@ -87,9 +87,7 @@ func (s *stripe) run(ctx context.Context) error {
 		s.p.metrics.retaken.Inc()
 		s.stick(err)
 		s.log.Warn("the stripe is taken over anew", "error", err, "in", pause)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !wait(ctx, pause) {
 			return nil
 		}
 	}

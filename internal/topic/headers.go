@@ -14,7 +14,7 @@ func EventHeaders(e *consent.Event, traceparent string) []kafka.Header {
 	if at == 0 {
 		at = e.ReceivedAt
 	}
-	h, _ := appendHeaders(make([]kafka.Header, 0, 7), nil, e.ID, "consent.", e.Action.String(), orDefault(e.Source, "assent"), at, e.Tenant)
+	h, _ := appendHeaders(make([]kafka.Header, 0, 7), nil, e.ID, "consent."+e.Action.String(), orDefault(e.Source, "assent"), at, e.Tenant)
 	if traceparent != "" {
 		h = append(h, kafka.Header{Key: "traceparent", Value: []byte(traceparent)})
 	}
@@ -24,10 +24,10 @@ func EventHeaders(e *consent.Event, traceparent string) []kafka.Header {
 // AppendChangeHeaders appends the CloudEvents headers of a change's record to dst, and
 // what they say to text, which their values share.
 func AppendChangeHeaders(dst []kafka.Header, text []byte, c *consent.Change) ([]kafka.Header, []byte) {
-	return appendHeaders(dst, text, c.ID, "", c.Type(), "assent", c.Timestamp, c.Tenant)
+	return appendHeaders(dst, text, c.ID, c.Type(), "assent", c.Timestamp, c.Tenant)
 }
 
-func appendHeaders(dst []kafka.Header, text []byte, id consent.UUID, domain, kind, source string, at consent.Instant, t consent.Tenant) ([]kafka.Header, []byte) {
+func appendHeaders(dst []kafka.Header, text []byte, id consent.UUID, kind, source string, at consent.Instant, t consent.Tenant) ([]kafka.Header, []byte) {
 	from := len(text)
 	add := func(key string) {
 		dst = append(dst, kafka.Header{Key: key, Value: text[from:len(text):len(text)]})
@@ -35,7 +35,7 @@ func appendHeaders(dst []kafka.Header, text []byte, id consent.UUID, domain, kin
 	}
 	text = id.Append(text)
 	add("ce_id")
-	text = append(append(text, domain...), kind...)
+	text = append(text, kind...)
 	add("ce_type")
 	text = append(text, source...)
 	add("ce_source")
