@@ -37,6 +37,17 @@ type Event struct {
 	// received_at, under its first schema version. The decoder fills it; it is
 	// not a field of the record, and only a tie needs it.
 	Digest [32]byte
+	// Original is what a State keeps of the event where it keeps all of it, nil = the
+	// event itself. Who changes the event drops it. It is no field of the record either.
+	Original *Original
+}
+
+// original gives the event as a State keeps it.
+func (e *Event) original() *Original {
+	if e.Original != nil {
+		return e.Original
+	}
+	return OriginalOf(e)
 }
 
 // Notice is the text that was shown.

@@ -245,6 +245,9 @@ func deepCopyValue(v reflect.Value) reflect.Value {
 	c.Set(v)
 	switch v.Kind() {
 	case reflect.Pointer:
+		if o, ok := v.Interface().(*consent.Original); ok && o != nil {
+			return reflect.ValueOf(consent.OriginalOf(deepCopyValue(reflect.ValueOf(o.Event())).Interface().(*consent.Event)))
+		}
 		if !v.IsNil() {
 			c.Set(reflect.New(v.Type().Elem()))
 			c.Elem().Set(deepCopyValue(v.Elem()))

@@ -7,8 +7,8 @@ import "slices"
 // belong into the log under their own key, before this State counts.
 //
 // It is pure, and changes neither s nor e. The State may keep an e whose Action is
-// [Action.Kept], which must not be written to afterwards; of others it keeps what e
-// points to. Rows of the two States that compare equal (==) are
+// [Action.Kept] and that has no Original, which must not be written to afterwards; of
+// others it keeps what e points to. Rows of the two States that compare equal (==) are
 // unchanged, rows that only s has were erased. Source: semantics.md, section 5.
 func Fold(s State, e *Event) (State, []Change, []Event) {
 	if !e.Action.Folds() || e.Action == Request || e.Action == Defer {
@@ -84,7 +84,7 @@ func (f *folding) keep(r *Record) {
 		kept := *r
 		*place, largest = &kept, true
 		if e.Action.Kept() {
-			row.NoEvent = e
+			row.NoEvent = e.original()
 		}
 	}
 	if row != before {

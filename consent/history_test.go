@@ -118,7 +118,7 @@ func differsInRecords(s *consent.State, said []refSaid) string {
 			}
 		}
 		no := refLargest(said, p, "no")
-		if (row.NoEvent == nil) != (no == nil) || no != nil && row.NoEvent.Digest != no.Digest {
+		if (row.NoEvent == nil) != (no == nil) || no != nil && row.NoEvent.Event().Digest != no.Digest {
 			return fmt.Sprintf("the event kept of %s's no is not the largest", p)
 		}
 	}

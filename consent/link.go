@@ -141,7 +141,7 @@ func (f *folding) relate(r *Record) {
 	if begins {
 		for i := range f.state.Rows {
 			if row := &f.state.Rows[i]; row.No != nil && row.NoEvent != nil {
-				f.carryTo(&l, row.No, row.NoEvent)
+				f.carryTo(&l, row.No, row.NoEvent.Event())
 			}
 		}
 	}
@@ -228,6 +228,7 @@ func (f *folding) carryTo(l *LinkRecord, no *Record, e *Event) {
 		return
 	}
 	c := *e
+	c.Original = nil
 	c.ID = DeriveUUID(first, []byte(l.To))
 	c.Subject = l.To
 	c.EffectiveAt = max(l.Linked.EffectiveAt, no.EffectiveAt)

@@ -25,6 +25,11 @@ func fullRefusal() consent.Event {
 	return digested(e)
 }
 
+// formOf is the form of one event.
+type formOf struct{ e consent.Event }
+
+func (f formOf) Event([]byte) consent.Event { return f.e }
+
 func TestLink_ACarriedEventIsACopyWithItsOwnIDAndTimes(t *testing.T) {
 	first := fullRefusal()
 	l := linkTo(1, "device:1", "user:1", 150)
@@ -39,6 +44,16 @@ func TestLink_ACarriedEventIsACopyWithItsOwnIDAndTimes(t *testing.T) {
 	want.Carried = &consent.Carried{Subject: "device:1", EventID: first.ID, EffectiveAt: 100, Via: []consent.Subject{"device:1"}}
 	if !reflect.DeepEqual(carried[0], want) {
 		t.Errorf("carried\n%+v, want\n%+v", carried[0], want)
+	}
+	// As well from an event that is kept as a text, in either order.
+	kept := first
+	kept.Original = consent.OriginalIn(formOf{first}, nil)
+	s, _, _ = consent.Fold(consent.State{}, &l)
+	_, _, before := consent.Fold(s, &kept)
+	s, _, _ = consent.Fold(consent.State{}, &kept)
+	s, _, behind := consent.Fold(s, &l)
+	if !reflect.DeepEqual(before, carried) || !reflect.DeepEqual(behind, carried) || s.Row("m.e").NoEvent != kept.Original {
+		t.Errorf("kept as a text, carried\n%+v and\n%+v, want\n%+v", before, behind, carried)
 	}
 	if again := digested(carried[0]); again.Digest != first.Digest {
 		t.Error("the copy has another digest than the first event")

@@ -88,12 +88,14 @@ func (n *network) records() map[consent.Subject]consent.State {
 		s = recordsOf(s)
 		s.Whole = consent.Whole{Links: links, Erased: s.Whole.Erased} // clock and jurisdictions grow with what is carried
 		for i := range s.Rows {
-			if e := s.Rows[i].NoEvent; e != nil && e.Carried != nil {
-				kept, way := *e, *e.Carried
-				way.Via = nil
-				kept.Carried = &way
-				s.Rows[i].NoEvent = &kept
+			o := s.Rows[i].NoEvent
+			if o == nil || o.Event().Carried == nil {
+				continue
 			}
+			kept, way := *o.Event(), *o.Event().Carried
+			way.Via = nil
+			kept.Carried = &way
+			s.Rows[i].NoEvent = consent.OriginalOf(&kept)
 		}
 		if len(s.Rows) > 0 || len(s.Whole.Links) > 0 {
 			all[subject] = s
@@ -109,10 +111,10 @@ func (n *network) checkNothingLost() {
 	for subject, s := range n.nodes {
 		for _, l := range s.Whole.Links {
 			for _, row := range s.Rows {
-				if row.No == nil || !refCarriable(row.NoEvent) || !n.carriedBy(subject, &l, row.No, s.Whole.Erased) {
+				if row.No == nil || !refCarriable(row.NoEvent.Event()) || !n.carriedBy(subject, &l, row.No, s.Whole.Erased) {
 					continue
 				}
-				if c := row.NoEvent.Carried; c != nil && (c.Subject == l.To || slices.Contains(c.Via, l.To)) {
+				if c := row.NoEvent.Event().Carried; c != nil && (c.Subject == l.To || slices.Contains(c.Via, l.To)) {
 					continue
 				}
 				to := n.nodes[l.To]

@@ -430,7 +430,7 @@ func (r *script) records(a *args) {
 		}
 	}
 	if row.NoEvent != nil {
-		r.print("kept in full: event %s", r.label(row.NoEvent.ID))
+		r.print("kept in full: event %s", r.label(row.NoEvent.Event().ID))
 	}
 	if row.Named != nil {
 		for _, named := range row.Named.Records {

@@ -41,7 +41,7 @@ type Row struct {
 	Named *Named
 	// NoEvent is the event of No in full: a link that comes later carries it to
 	// another subject with every field.
-	NoEvent *Event
+	NoEvent *Original
 
 	Announced Verdict
 	Version   int64

@@ -25,29 +25,37 @@ const maxEventBytes = 512 << 10
 // refusal is why a record can never be folded.
 type refusal struct{ code, reason string }
 
-// decode is step 2 for one record: the event as it is folded, or why it cannot be.
-// It depends on the record and the number of partitions alone, so that reading
+// decode is step 2 for one record: into an empty event as it is folded, or why it cannot
+// be. It depends on the record and the number of partitions alone, so that reading
 // again gives the same event.
-func decode(m *kafka.Message, partitions int) (consent.Event, *refusal) {
+func decode(m *kafka.Message, partitions int, e *consent.Event) *refusal {
 	if len(m.Value) > maxEventBytes {
-		return consent.Event{}, &refusal{schemas.CodeTooLarge, fmt.Sprintf("the event has %d bytes, at most %d are folded", len(m.Value), maxEventBytes)}
+		return &refusal{schemas.CodeTooLarge, fmt.Sprintf("the event has %d bytes, at most %d are folded", len(m.Value), maxEventBytes)}
 	}
-	e, err := schemas.DecodeEvent(m.Value)
-	if err != nil {
+	if err := schemas.DecodeFolding(m.Value, e); err != nil {
 		fault := &schemas.DecodeError{Code: schemas.CodeInvalid, Reason: "the value cannot be decoded"}
 		errors.As(err, &fault)
-		return e, &refusal{fault.Code, fault.Error()}
+		return &refusal{fault.Code, fault.Error()}
 	}
-	if !bytes.Equal(m.Key, e.Key()) {
-		return e, &refusal{codeWrongKey, "the record's key is not tenant|subject of its event"}
+	var stack [128]byte
+	if !bytes.Equal(m.Key, consent.AppendKey(stack[:0], e.Tenant, e.Subject)) {
+		return &refusal{codeWrongKey, "the record's key is not tenant|subject of its event"}
 	}
 	if want := kafka.PartitionFor(m.Key, partitions); want != m.Partition.Index {
-		return e, &refusal{codeWrongPartition, fmt.Sprintf("the key belongs to partition %d: the writer must use the partitioner murmur2 as the Java client does", want)}
+		return &refusal{codeWrongPartition, fmt.Sprintf("the key belongs to partition %d: the writer must use the partitioner murmur2 as the Java client does", want)}
 	}
 	if !e.Action.Folds() {
-		return e, &refusal{string(consent.CodeNotYet), fmt.Sprintf("the action %s is not folded by this version", e.Action)}
+		return &refusal{string(consent.CodeNotYet), fmt.Sprintf("the action %s is not folded by this version", e.Action)}
 	}
-	return stampedBy(e, brokerTime(m))
+	if refused := stampedBy(e, brokerTime(m)); refused != nil {
+		return refused
+	}
+	if e.Action.Kept() && e.Original == nil {
+		if err := schemas.SetOriginal(e); err != nil {
+			return &refusal{schemas.CodeInvalid, err.Error()}
+		}
+	}
+	return nil
 }
 
 // lastInstant is the end of the year 9999: the last time that a schema takes.
@@ -66,33 +74,36 @@ func brokerTime(m *kafka.Message) consent.Instant {
 // counts is later than when the broker had the record. What has no stamps did not
 // pass the gateway: a protective event then counts from the broker's time, a grant
 // not at all. Source: semantics.md, section 2.
-func stampedBy(e consent.Event, broker consent.Instant) (consent.Event, *refusal) {
+func stampedBy(e *consent.Event, broker consent.Instant) *refusal {
 	// What a link carries is the processor's own, and can be the copy of an event
 	// that never had a policy.
 	stamped := (e.Policy != nil || e.Carried != nil) && e.ReceivedAt != 0 && e.EffectiveAt != 0
 	switch {
-	case broker == 0: // no time on the record: nothing to hold the stamps against
-		if !stamped {
-			return e, &refusal{string(consent.CodeUnstamped), "neither the event nor its record has a time: set message.timestamp.type=LogAppendTime on the topic"}
-		}
-		return e, nil
-	case stamped:
-		e.ReceivedAt = min(e.ReceivedAt, broker)
-		e.EffectiveAt = min(e.EffectiveAt, broker)
-	case e.Action.Affirms():
-		return e, &refusal{string(consent.CodeUnstamped), "a grant must pass the gateway, which checks and stamps it: publish it to consent.intake"}
-	default:
-		e.ReceivedAt, e.EffectiveAt = broker, broker
+	case broker == 0 && !stamped: // no time on the record: nothing to hold the stamps against
+		return &refusal{string(consent.CodeUnstamped), "neither the event nor its record has a time: set message.timestamp.type=LogAppendTime on the topic"}
+	case broker == 0:
+		return nil
+	case !stamped && e.Action.Affirms():
+		return &refusal{string(consent.CodeUnstamped), "a grant must pass the gateway, which checks and stamps it: publish it to consent.intake"}
+	case !stamped:
+		e.ReceivedAt, e.EffectiveAt, e.Original = broker, broker, nil
 	}
+	held := func(at *consent.Instant) {
+		if *at > broker {
+			*at, e.Original = broker, nil
+		}
+	}
+	held(&e.ReceivedAt)
+	held(&e.EffectiveAt)
 	for _, named := range []*consent.EventRef{e.Confirms, e.Invalidates} {
 		if named != nil {
-			named.EffectiveAt = min(named.EffectiveAt, broker)
+			held(&named.EffectiveAt)
 		}
 	}
 	if e.Carried != nil {
-		e.Carried.EffectiveAt = min(e.Carried.EffectiveAt, broker)
+		held(&e.Carried.EffectiveAt)
 	}
-	return e, nil
+	return nil
 }
 
 // deadLetter is the record of consent.deadletters for a record that cannot be folded.

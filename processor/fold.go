@@ -29,7 +29,7 @@ type folding struct {
 type subjectFold struct {
 	id     consent.SubjectID
 	place  *place
-	before *consent.State // nil = nothing on record
+	before *consent.State // nil = nothing on record. That of place: good until publish
 	state  consent.State
 	input  kafka.NextOffset // behind the last event folded
 	rows   []movedRow       // set by moved
@@ -84,7 +84,7 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 }
 
 func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
-	place, before, err := f.table.find(id)
+	place, err := f.table.find(id)
 	if err != nil {
 		return nil, err
 	}
@@ -92,11 +92,11 @@ func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
 		return place.fold, nil
 	}
 	s := f.room.next()
-	s.id, s.place, s.before = id, place, before
-	place.fold = s
-	if before != nil {
-		s.state = *before
+	s.id, s.place, s.state = id, place, place.state
+	if place.known {
+		s.before = &place.state
 	}
+	place.fold = s
 	f.order = append(f.order, s)
 	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -171,15 +172,42 @@ func TestProcessor_NoTimeIsLaterThanTheBrokers(t *testing.T) {
 	}
 }
 
+// What a State keeps of a no in full is the event as it counts, not as it was written.
+func TestDecode_AnEventIsKeptWithTheTimesThatCount(t *testing.T) {
+	r := seed(t)
+	written := event(r, anna, consent.Withdraw, "m", 1000)
+	unstamped := written
+	unstamped.Policy, unstamped.ReceivedAt, unstamped.EffectiveAt = nil, 0, 0
+	carried := written
+	carried.Carried = &consent.Carried{Subject: ben, EventID: newUUID(r), EffectiveAt: written.EffectiveAt}
+	for name, e := range map[string]consent.Event{"stamped": written, "unstamped": unstamped, "carried": carried} {
+		value, err := schemas.EncodeEvent(nil, &e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, broker := range []time.Time{written.ReceivedAt.Time().Add(-time.Minute), written.ReceivedAt.Time().Add(time.Minute)} {
+			var got consent.Event
+			m := &kafka.Message{Key: e.Key(), Value: value, Time: broker}
+			if refused := decode(m, 1, &got); refused != nil {
+				t.Fatal(name, refused)
+			}
+			kept := got.Original
+			if got.Original = nil; !reflect.DeepEqual(*kept.Event(), got) {
+				t.Errorf("%s, broker's time %s: kept\n%+v, want\n%+v", name, broker, *kept.Event(), got)
+			}
+		}
+	}
+}
+
 func TestStampedBy_ARecordWithoutATime(t *testing.T) {
 	r := seed(t)
 	e := event(r, anna, consent.Withdraw, "m", 1)
-	got, refused := stampedBy(e, 0)
-	if refused != nil || got.EffectiveAt != e.EffectiveAt {
+	got := e
+	if refused := stampedBy(&got, 0); refused != nil || got.EffectiveAt != e.EffectiveAt {
 		t.Errorf("a stamped event: %v, effective %s; want it as it was", refused, got.EffectiveAt)
 	}
 	e.Policy = nil
-	if _, refused := stampedBy(e, 0); refused == nil || refused.code != string(consent.CodeUnstamped) {
+	if refused := stampedBy(&e, 0); refused == nil || refused.code != string(consent.CodeUnstamped) {
 		t.Error("an event without any time counted")
 	}
 	for _, at := range []time.Time{{}, time.UnixMilli(-1), time.UnixMilli(1 << 60)} {
@@ -261,8 +289,8 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 	f.Add([]byte(nil), []byte{0xc3, 1}, int64(-1))
 	f.Fuzz(func(t *testing.T, key, value []byte, millis int64) {
 		m := &kafka.Message{Key: key, Value: value, Time: time.UnixMilli(millis)}
-		e, refused := decode(m, 1)
-		if refused != nil {
+		var e consent.Event
+		if refused := decode(m, 1, &e); refused != nil {
 			if _, err := deadLetter("d", m, refused); err != nil {
 				t.Error(err)
 			}
@@ -272,7 +300,7 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 			t.Errorf("an event with another key, or later than its record")
 		}
 		table := newTable(nil, 1<<20)
-		table.keep(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}, nil)
+		table.keep(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}, new(place))
 		folding := newFolding(table, consent.Fold, new(slab[subjectFold]))
 		if err := folding.add(&e, 5); err != nil {
 			t.Fatal(err)

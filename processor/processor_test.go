@@ -387,10 +387,8 @@ func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
 	rows, closeStore := openRows(t)
 	defer closeStore()
 	var ids []consent.SubjectID
-	var each int64
 	for i := range 200 {
 		e := event(r, consent.Subject(fmt.Sprintf("user:%d", i)), consent.Withdraw, "m", i)
-		state, _, _ := consent.Fold(consent.State{}, &e)
 		f := newFolding(newTable(rows, 1<<30), consent.Fold, new(slab[subjectFold]))
 		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
 			t.Fatal(err)
@@ -404,10 +402,14 @@ func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		ids, each = append(ids, consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject}), stateBytes(&state)
+		ids = append(ids, consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject})
+	}
+	one, err := newTable(rows, 1<<30).find(ids[0])
+	if err != nil {
+		t.Fatal(err)
 	}
 	const room = 40
-	table := newTable(rows, room*each)
+	table := newTable(rows, room*one.bytes())
 	for range 2 {
 		for _, id := range ids {
 			if state, err := table.State(id); err != nil || state == nil {
@@ -429,7 +431,7 @@ func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
 	defer closeStore()
 	table := newTable(rows, 1<<20)
 	id := consent.SubjectID{Tenant: consent.DefaultTenant, Subject: anna}
-	var first weak.Pointer[consent.State]
+	var first weak.Pointer[consent.Row]
 	for i := range 3 {
 		f := newFolding(table, consent.Fold, new(slab[subjectFold]))
 		e := event(r, anna, consent.Withdraw, "m", i)
@@ -443,7 +445,7 @@ func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
 			if err != nil || state == nil {
 				t.Fatal(state, err)
 			}
-			first = weak.Make(state)
+			first = weak.Make(&state.Rows[0])
 		}
 	}
 	runtime.GC()

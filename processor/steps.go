@@ -93,9 +93,10 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 	pb := b.of(s.parts[fetched.Partition], fetched)
 	for i := range fetched.Messages {
 		m := &fetched.Messages[i]
-		e, refused := decode(m, s.partitions)
+		e := s.events.next()
+		refused := decode(m, s.partitions, e)
 		if refused == nil {
-			pb.events = append(pb.events, placedEvent{s.retain(&e), m.Offset})
+			pb.events = append(pb.events, placedEvent{e, m.Offset})
 			continue
 		}
 		letter, err := deadLetter(s.p.config.Names.DeadLetters(), m, refused)
@@ -109,18 +110,6 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 	}
 	b.records += len(fetched.Messages)
 	return nil
-}
-
-// retain gives an event memory for as long as it is needed: one that a State may keep, an
-// allocation of its own, so that the State does not hold the whole batch.
-func (s *stripe) retain(e *consent.Event) *consent.Event {
-	if e.Action.Kept() {
-		own := *e
-		return &own
-	}
-	shared := s.events.next()
-	*shared = *e
-	return shared
 }
 
 // of gives the share of a partition, and notes how far it goes.
@@ -239,21 +228,18 @@ func (s *stripe) beginTransaction(ctx context.Context, b *batch) error {
 
 // write puts states and changes into the transaction, and notes where they stand.
 func (s *stripe) write(ctx context.Context, b *batch) error {
-	n := 0
+	clear(s.records)
+	s.records = s.records[:0]
 	for _, pb := range b.parts {
-		n += len(pb.changes) + len(pb.rows)
-	}
-	records := make([]kafka.Record, 0, n)
-	for _, pb := range b.parts {
-		records = append(records, pb.changes...)
+		s.records = append(s.records, pb.changes...)
 		for i := range pb.rows {
-			records = append(records, pb.rows[i].record)
+			s.records = append(s.records, pb.rows[i].record)
 		}
 	}
 	var positions []kafka.Position
-	if len(records) > 0 {
+	if len(s.records) > 0 {
 		var err error
-		if positions, err = s.tx.Write(ctx, records); err != nil {
+		if positions, err = s.tx.Write(ctx, s.records); err != nil {
 			return err
 		}
 	}

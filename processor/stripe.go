@@ -26,10 +26,11 @@ type stripe struct {
 	steps      []batchStep
 	committed  time.Time           // when the last transaction began
 	tended     time.Time           // when it was last looked for what is to be done although nothing came
-	events     slab[consent.Event] // of a batch, as are the next two
+	events     slab[consent.Event] // of a batch, as are the next two: a State keeps Originals
 	room       slab[subjectFold]
 	encoding   encoding
-	rows       []store.Row // reused from batch to batch
+	records    []kafka.Record // reused from batch to batch, as are the rows
+	rows       []store.Row
 }
 
 func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *stripe {

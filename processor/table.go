@@ -37,8 +37,9 @@ type Table struct {
 
 // place is where a subject stands in memory.
 type place struct {
-	state *consent.State // nil = nothing on record. Under the table's mu
-	fold  *subjectFold   // in the batch in hand, nil = not in it. Of the stripe's goroutine alone
+	state consent.State // written under the table's mu, by publish alone
+	known bool          // something is on record; as state
+	fold  *subjectFold  // in the batch in hand, nil = not in it. Of the stripe's goroutine alone
 }
 
 var errTableClosed = errors.New("the partition was given away")
@@ -56,40 +57,51 @@ func newTable(rows *store.Partition, limitBytes int64) *Table {
 // State gives what is folded of a subject, nil when nothing is on record. An error
 // means that it cannot be known.
 func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
-	_, state, err := t.find(id)
-	return state, err
+	p, err := t.find(id)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if !p.known {
+		return nil, nil
+	}
+	state := p.state
+	return &state, nil
 }
 
-// find gives a subject's place in memory, and what is there.
-func (t *Table) find(id consent.SubjectID) (*place, *consent.State, error) {
+// find gives a subject's place in memory.
+func (t *Table) find(id consent.SubjectID) (*place, error) {
 	t.mu.RLock()
 	published := t.published
-	if p, ok := t.young[id]; ok {
-		state := p.state
-		t.mu.RUnlock()
-		return p, state, nil
-	}
+	p, ok := t.young[id]
 	t.mu.RUnlock()
+	if ok {
+		return p, nil
+	}
 	t.mu.Lock()
 	if p, ok := t.old[id]; ok {
 		t.rejuvenate(id, p)
-		state := p.state
 		t.mu.Unlock()
-		return p, state, nil
+		return p, nil
 	}
 	t.mu.Unlock()
 	state, err := t.load(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	p = new(place)
+	if state != nil {
+		p.state, p.known = *state, true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.published != published {
-		return &place{state: state}, state, nil // may be old already. Only a reader comes here: who publishes, folds
+		return p, nil // may be old already. Only a reader comes here: who publishes, folds
 	}
-	p := t.keep(id, state)
+	p = t.keep(id, p)
 	t.rotate()
-	return p, state, nil
+	return p, nil
 }
 
 // load reads a subject's rows.
@@ -151,8 +163,7 @@ func (t *Table) publish(moved []*subjectFold) {
 	t.published++
 	t.held = true
 	for _, m := range moved {
-		state := m.state // alone: m knows the State before, which knows none of its own
-		m.place.state = &state
+		m.place.state, m.place.known = m.state, true
 	}
 }
 
@@ -174,20 +185,18 @@ func (t *Table) forget() {
 	clear(t.old)
 }
 
-// keep puts a State where the young are. Under mu.
-func (t *Table) keep(id consent.SubjectID, state *consent.State) *place {
-	if p := t.young[id]; p != nil {
-		p.state = state
-		return p
+// keep puts a place where the young are, unless the subject has one. Under mu.
+func (t *Table) keep(id consent.SubjectID, p *place) *place {
+	if known := t.young[id]; known != nil {
+		return known
 	}
-	p := &place{state: state}
 	t.rejuvenate(id, p)
 	return p
 }
 
 // rejuvenate moves a place to the young. Under mu.
 func (t *Table) rejuvenate(id consent.SubjectID, p *place) {
-	t.youngBytes += stateBytes(p.state)
+	t.youngBytes += p.bytes()
 	t.young[id] = p
 	delete(t.old, id)
 }
@@ -204,33 +213,29 @@ func (t *Table) rotate() {
 // Bytes of a State in memory, as measured with refusals and grants in the heap;
 // they need not be exact.
 const (
-	stateBaseBytes   = 400
-	rowBaseBytes     = 150
-	recordBytes      = 260
-	eventInFullBytes = 900
+	placeBytes  = 400
+	rowBytes    = 150
+	recordBytes = 260
 )
 
-func stateBytes(s *consent.State) int64 {
-	n := int64(stateBaseBytes)
-	if s == nil {
-		return n / 2
-	}
-	for i := range s.Rows {
-		r := &s.Rows[i]
-		n += rowBaseBytes
+func (p *place) bytes() int64 {
+	n := int64(placeBytes)
+	for i := range p.state.Rows {
+		r := &p.state.Rows[i]
+		n += rowBytes
 		for _, record := range [...]*consent.Record{r.Yes, r.Pending, r.No, r.Ended} {
 			if record != nil {
 				n += recordBytes
 			}
 		}
 		if r.NoEvent != nil {
-			n += eventInFullBytes
+			n += int64(r.NoEvent.Bytes())
 		}
 		if r.Named != nil {
 			n += recordBytes * int64(len(r.Named.Records))
 		}
 	}
-	return n + recordBytes*int64(2*len(s.Whole.Links))
+	return n + recordBytes*int64(2*len(p.state.Whole.Links))
 }
 
 // close waits for who reads rows, and closes them. Twice is fine.

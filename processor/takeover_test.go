@@ -297,8 +297,8 @@ func TestStampedBy_ACopyOfAnUnstampedWithdrawalKeepsItsTimes(t *testing.T) {
 	r := seed(t)
 	e := event(r, anna, consent.Withdraw, "m", 1)
 	e.Policy, e.Carried = nil, &consent.Carried{Subject: ben, EventID: newUUID(r), EffectiveAt: e.EffectiveAt}
-	got, refused := stampedBy(e, e.ReceivedAt.Add(time.Hour))
-	if refused != nil || got.EffectiveAt != e.EffectiveAt || got.ReceivedAt != e.ReceivedAt {
+	got := e
+	if refused := stampedBy(&got, e.ReceivedAt.Add(time.Hour)); refused != nil || got.EffectiveAt != e.EffectiveAt || got.ReceivedAt != e.ReceivedAt {
 		t.Errorf("refused %v, effective %s, received %s; want the times of the original", refused, got.EffectiveAt, got.ReceivedAt)
 	}
 }

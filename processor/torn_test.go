@@ -30,11 +30,11 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 		if kafka.NextOffset(m.Offset) < commit.Next || kafka.NextOffset(m.Offset) >= commit.Next+kafka.NextOffset(records) {
 			return
 		}
-		e, refused := decode(m, w.partitions)
-		if refused != nil {
+		e := new(consent.Event)
+		if refused := decode(m, w.partitions, e); refused != nil {
 			w.Fatal(refused.reason)
 		}
-		if err := f.add(&e, m.Offset); err != nil {
+		if err := f.add(e, m.Offset); err != nil {
 			w.Fatal(err)
 		}
 		next = m.Offset.Next()
@@ -122,7 +122,7 @@ func (w *world) folding(below kafka.NextOffset) *folding {
 	w.Cleanup(closeStore)
 	table := newTable(rows, 1<<30)
 	for id, state := range w.loggedBelow(below) {
-		table.keep(id, &state)
+		table.keep(id, &place{state: state, known: true})
 	}
 	return newFolding(table, consent.Fold, new(slab[subjectFold]))
 }

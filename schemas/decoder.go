@@ -50,9 +50,13 @@ func newDecoder(b []byte, fingerprint uint64) (*decoder, error) {
 		return nil, err
 	}
 	d := decoders.Get().(*decoder)
+	d.begin(body)
+	return d, nil
+}
+
+func (d *decoder) begin(body []byte) {
 	d.r.Reset(body)
 	d.body, d.left = body, len(body)
-	return d, nil
 }
 
 // finish tells how it went, and that nothing follows.

@@ -44,6 +44,7 @@ func TestDecodeEvent_TheDigestIsTheEventsHoweverItIsWritten(t *testing.T) {
 			if want := EventDigest(&e); read.Digest != want || EventDigest(&read) != want {
 				t.Fatalf("digest %x, of the event %x, want %x\n%x\n%x", read.Digest, EventDigest(&read), want, b, ours)
 			}
+			checkOriginal(t, b, read)
 		}
 	}
 	if odd < 2000 || longer < 1000 {

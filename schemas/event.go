@@ -41,13 +41,37 @@ func DecodeEvent(b []byte) (consent.Event, error) {
 		return e, err
 	}
 	defer d.release()
-	d.event(&e)
-	d.checked(&e)
-	if err := d.finish(); err != nil {
+	if err := d.wholeEvent(&e); err != nil {
 		return consent.Event{}, err
 	}
-	e.Digest = d.eventDigest(&e)
 	return e, nil
+}
+
+// DecodeFolding is DecodeEvent for who folds: into an empty event, which after an error
+// is not to be used, and with the Original of one that a State may keep in full.
+func DecodeFolding(b []byte, e *consent.Event) error {
+	d, err := newDecoder(b, eventFingerprint)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	if err := d.wholeEvent(e); err != nil {
+		return err
+	}
+	if e.Action.Kept() {
+		e.Original = storedOriginal(d.written(e, d.body), e.Digest)
+	}
+	return nil
+}
+
+func (d *decoder) wholeEvent(e *consent.Event) error {
+	d.event(e)
+	d.checked(e)
+	if err := d.finish(); err != nil {
+		return err
+	}
+	e.Digest = d.eventDigest(e)
+	return nil
 }
 
 // eventDigest is EventDigest of the event that was read. Nearly every event stands there

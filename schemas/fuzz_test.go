@@ -52,6 +52,7 @@ func FuzzDecodeEvent_NeverPanics(f *testing.F) {
 		if e.Digest != EventDigest(&e) {
 			t.Fatalf("the digest of the bytes is not that of the event %+v", e)
 		}
+		checkOriginal(t, b, e)
 		// An absent value has more than one form; ours writes the shortest.
 		ours, _ := EncodeEvent(nil, &e)
 		theirs, err := config.Marshal(schema, toWireEvent(&e))

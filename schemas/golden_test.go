@@ -90,7 +90,7 @@ func goldenRow() StateRow {
 	return StateRow{Tenant: "shop-de", Subject: "user:a1b2c3", Test: true, InputOffset: 1042, Row: consent.Row{
 		Purpose: "ads.personalisation", Yes: goldenRecord(consent.Confirm), Pending: goldenRecord(consent.Grant), No: goldenRecord(consent.Refuse), Ended: goldenRecord(consent.Invalidate),
 		Named:   &consent.Named{Records: []*consent.Record{goldenRecord(consent.Invalidate)}},
-		NoEvent: &no, Announced: consent.Verdict{Status: consent.Invalidated, Allowed: consent.Denied}, Version: 7,
+		NoEvent: stored(no), Announced: consent.Verdict{Status: consent.Invalidated, Allowed: consent.Denied}, Version: 7,
 	}}
 }
 

@@ -203,7 +203,7 @@ func (r random) state() StateRow {
 	if s.Row.No != nil && r.maybe() {
 		e := r.event()
 		e.Digest = s.Row.No.Digest
-		s.Row.NoEvent = &e
+		s.Row.NoEvent = stored(e)
 	}
 	if r.maybe() {
 		s.Row.Purpose = consent.Root

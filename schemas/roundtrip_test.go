@@ -141,6 +141,9 @@ func fieldNames(t reflect.Type) []string {
 	case reflect.Struct:
 		var names []string
 		for i := range t.NumField() {
+			if t.Field(i).Type == reflect.TypeFor[*consent.Original]() { // of no record
+				continue
+			}
 			names = append(names, t.Name()+"."+t.Field(i).Name)
 			names = append(names, fieldNames(t.Field(i).Type)...)
 		}

@@ -61,10 +61,6 @@ func DecodeState(b []byte) (StateRow, error) {
 	if err := d.finish(); err != nil {
 		return StateRow{}, err
 	}
-	if r.Row.NoEvent != nil {
-		// The event is the one that No was made of, and was hashed then.
-		r.Row.NoEvent.Digest = r.Row.No.Digest
-	}
 	return r, nil
 }
 
@@ -82,13 +78,8 @@ func checkState(r *StateRow) (field string, err error) {
 			}
 		}
 	}
-	if r.Row.NoEvent != nil {
-		if r.Row.No == nil {
-			return "no_event", errors.New("an event without the record that was made of it")
-		}
-		if field, err = checkEvent(r.Row.NoEvent); err != nil {
-			return "no_event." + field, err
-		}
+	if r.Row.NoEvent != nil && r.Row.No == nil {
+		return "no_event", errNoRecord
 	}
 	return "", nil
 }

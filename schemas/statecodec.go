@@ -1,10 +1,13 @@
 package schemas
 
 import (
+	"errors"
 	"math"
 
 	"github.com/assent-dev/assent/consent"
 )
+
+var errNoRecord = errors.New("an event without the record that was made of it")
 
 // linkBytes is the least that a link record takes: its text and two nulls.
 const linkBytes = 3
@@ -20,9 +23,7 @@ func (x *encoder) state(r *StateRow) {
 	x.w.WriteLong(row.Version)
 	x.w.WriteLong(r.InputOffset)
 	if x.some(row.NoEvent != nil) {
-		x.path = "no_event."
-		x.event(row.NoEvent)
-		x.path = ""
+		x.original(row.NoEvent)
 	}
 	x.record("yes", row.Yes)
 	x.record("pending", row.Pending)
@@ -44,15 +45,20 @@ func (d *decoder) state(r *StateRow) {
 	row.Announced.Allowed = d.tri("allowed")
 	row.Version = d.long("version")
 	r.InputOffset = d.long("input_offset")
+	var noEvent []byte
 	if d.some("no_event") {
-		row.NoEvent = new(consent.Event)
-		d.path = "no_event."
-		d.event(row.NoEvent)
-		d.path = ""
+		noEvent = d.original()
 	}
 	row.Yes = d.record("yes")
 	row.Pending = d.record("pending")
 	row.No = d.record("no")
+	switch {
+	case noEvent == nil:
+	case row.No == nil:
+		d.fail(CodeInvalid, "no_event", errNoRecord.Error())
+	default:
+		row.NoEvent = storedOriginal(noEvent, row.No.Digest) // of the event that No was made of
+	}
 	row.Ended = d.record("ended")
 	row.Named = d.invalidates()
 	if d.some("whole") {

@@ -299,13 +299,13 @@ func TestEncode_RefusesWhatCouldNotBeRead(t *testing.T) {
 	}
 	for name, r := range map[string]StateRow{
 		"whole":            {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a"}, Whole: &consent.Whole{}},
-		"no_event":         {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", NoEvent: &consent.Event{}}},
-		"no_event.tenant":  {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", No: &consent.Record{}, NoEvent: &consent.Event{}}},
+		"no_event":         {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", NoEvent: consent.OriginalOf(&consent.Event{})}},
+		"no_event.tenant":  {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", No: &consent.Record{}, NoEvent: consent.OriginalOf(&consent.Event{})}},
 		"whole.links.to":   {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "*"}, Whole: &consent.Whole{Links: []consent.LinkRecord{{}}}},
 		"purpose":          {Tenant: "t", Subject: "user:1"},
 		"allowed":          {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", Announced: consent.Verdict{Allowed: 3}}},
 		"status":           {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", Announced: consent.Verdict{Status: 99}}},
-		"no_event.channel": {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", No: &consent.Record{}, NoEvent: &consent.Event{Tenant: "t", Subject: "u:1", Purpose: "a", Channel: 99}}},
+		"no_event.channel": {Tenant: "t", Subject: "user:1", Row: consent.Row{Purpose: "a", No: &consent.Record{}, NoEvent: consent.OriginalOf(&consent.Event{Tenant: "t", Subject: "u:1", Purpose: "a", Channel: 99})}},
 	} {
 		var fault *EncodeError
 		if _, err := EncodeState(nil, &r); !errors.As(err, &fault) || fault.Field != name {

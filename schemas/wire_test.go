@@ -303,7 +303,7 @@ func toWireState(r *StateRow) *wireState {
 		}
 	}
 	if r.Row.NoEvent != nil {
-		w.NoEvent = toWireEvent(r.Row.NoEvent)
+		w.NoEvent = toWireEvent(r.Row.NoEvent.Event())
 	}
 	if h := r.Whole; h != nil {
 		w.Whole = &wireWhole{Clock: wireInstant(h.Clock), Jurisdictions: wireList(h.Jurisdictions), Links: []wireLinkRecord{}, VersionFloor: h.VersionFloor, Erased: toWireRecord(h.Erased)}

@@ -37,7 +37,8 @@ func (p *Partition) Write(rows []Row, m Mark) error {
 	for i := range rows {
 		size += rowHead + len(rows[i].Key) + len(rows[i].Value)
 	}
-	b := db.NewBatchWithSize(size) // else it grows by doubling, through memory that is new each time
+	// Else it grows by doubling; and memory that is new each time costs more than the copying.
+	b := db.NewBatchWithSize(size, pebble.WithMaxRetainedSizeBytes(p.bulkBytes()))
 	if err := fill(b, rows); err != nil {
 		return p.doubt(err)
 	}
