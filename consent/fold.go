@@ -11,15 +11,46 @@ import "slices"
 // others it keeps what e points to. Rows of the two States that compare equal (==) are
 // unchanged, rows that only s has were erased. Source: semantics.md, section 5.
 func Fold(s State, e *Event) (State, []Change, []Event) {
+	f := folding{state: s, event: e}
+	f.fold()
+	return f.state, f.changes, f.carried
+}
+
+// Folder folds many events, in memory that it uses again.
+type Folder struct {
+	Changes []Change // to announce, as the folds since Reset gave them
+	Carried []Event  // to carry to other subjects, likewise
+	rows    rowRoom
+}
+
+// Fold is the function Fold. The rows of the State that it gives are good until Reset:
+// who keeps the State, copies them. Where it panics, nothing was appended.
+func (r *Folder) Fold(s State, e *Event) State {
+	f := folding{state: s, event: e, room: &r.rows, changes: r.Changes, carried: r.Carried}
+	f.fold()
+	r.Changes, r.Carried = f.changes, f.carried
+	return f.state
+}
+
+// Reset forgets what was folded.
+func (r *Folder) Reset() {
+	clear(r.Changes)
+	clear(r.Carried)
+	r.Changes, r.Carried = r.Changes[:0], r.Carried[:0]
+	r.rows.reset()
+}
+
+func (f *folding) fold() {
+	s, e := &f.state, f.event
 	if !e.Action.Folds() || e.Action == Request || e.Action == Defer {
-		return s, nil, nil
+		return
 	}
-	f := folding{state: s, event: e, node: e.Purpose, erased: s.Whole.Erased}
+	f.node, f.erased = e.Purpose, s.Whole.Erased
 	if e.Action.Whole() {
 		f.node = Root
 	}
-	f.state.Tenant, f.state.Subject, f.state.Test = e.Tenant, e.Subject, e.Test
-	f.state.Whole.Clock = max(s.Whole.Clock, e.ReceivedAt)
+	s.Tenant, s.Subject, s.Test = e.Tenant, e.Subject, e.Test
+	s.Whole.Clock = max(s.Whole.Clock, e.ReceivedAt)
 	f.addJurisdiction(e.Jurisdiction)
 
 	r := record(e)
@@ -28,7 +59,7 @@ func Fold(s State, e *Event) (State, []Change, []Event) {
 	case Expire: // no record: what has run out is found by evaluating
 	case Link, Unlink:
 		f.relate(&r)
-		return f.state, nil, f.carried // of no purpose anything is said
+		return // of no purpose anything is said
 	case Erase:
 		buries = f.erase(&r)
 	default:
@@ -38,7 +69,6 @@ func Fold(s State, e *Event) (State, []Change, []Event) {
 	if buries {
 		f.bury()
 	}
-	return f.state, f.changes, f.carried
 }
 
 // folding is one call of Fold. Its state begins as the one before, and shares all
@@ -46,9 +76,10 @@ func Fold(s State, e *Event) (State, []Change, []Event) {
 type folding struct {
 	state   State
 	event   *Event
-	node    Purpose // what the event speaks of
-	erased  *Record // the largest erase of before
-	ownRows bool    // state.Rows is a copy
+	room    *rowRoom // for copies of rows, nil = they are to last
+	node    Purpose  // what the event speaks of
+	erased  *Record  // the largest erase of before
+	ownRows bool     // state.Rows is a copy
 	changes []Change
 	carried []Event
 }
@@ -56,7 +87,7 @@ type folding struct {
 // put replaces or adds a row.
 func (f *folding) put(row *Row) {
 	if !f.ownRows {
-		f.state.Rows = append(make([]Row, 0, len(f.state.Rows)+1), f.state.Rows...)
+		f.state.Rows = append(f.room.rows(len(f.state.Rows)+1), f.state.Rows...)
 		f.ownRows = true
 	}
 	f.state.PutRow(*row)

@@ -35,7 +35,7 @@ func TestLink_ACarriedEventIsACopyWithItsOwnIDAndTimes(t *testing.T) {
 	l := linkTo(1, "device:1", "user:1", 150)
 	l.Tenant, l.Test = "shop", true
 	s, _, _ := consent.Fold(consent.State{}, &first)
-	s, _, carried := consent.Fold(s, &l)
+	_, _, carried := consent.Fold(s, &l)
 	if len(carried) != 1 {
 		t.Fatalf("%d events are carried, want 1", len(carried))
 	}

@@ -140,12 +140,23 @@ func (s *State) Row(p Purpose) *Row {
 	if s == nil {
 		return nil
 	}
-	i, ok := s.find(p)
-	if !ok {
+	if len(s.Rows) > fewRows {
+		if i, ok := s.find(p); ok {
+			return &s.Rows[i]
+		}
 		return nil
 	}
-	return &s.Rows[i]
+	for i := range s.Rows {
+		if r := &s.Rows[i]; r.Purpose == p {
+			return r
+		}
+	}
+	return nil
 }
+
+// fewRows are looked through one by one: most differ in their lengths already, which is
+// sooner seen than which of two is the larger.
+const fewRows = 16
 
 // find gives the place of a purpose's row, or where it would stand.
 func (s *State) find(p Purpose) (int, bool) {

@@ -60,7 +60,7 @@ type Config struct {
 	// Seams for tests of this package. after is called behind each step; its error
 	// ends the claim as a crash would: no further step is taken.
 	after   func(step) error
-	fold    foldFunc         // default: consent.Fold
+	fold    foldFunc         // default: consent.Folder.Fold
 	now     func() time.Time // default: time.Now
 	recount time.Duration    // how often partitions are counted. Default: 10s
 }
@@ -106,7 +106,7 @@ func (c *Config) ensureDefaults() {
 		c.recount = 10 * time.Second
 	}
 	if c.fold == nil {
-		c.fold = consent.Fold
+		c.fold = (*consent.Folder).Fold
 	}
 }
 

@@ -92,7 +92,7 @@ func TestDue_WhatIsNotFoldedComesLessAndLessOften(t *testing.T) {
 	s := &stripe{p: &Processor{}}
 	s.p.config.ensureDefaults()
 	part := &partition{table: newTable(rows, 1<<20), expiring: make(map[string]expiring)}
-	f := newFolding(part.table, consent.Fold, new(slab[subjectFold]))
+	f := newFolding(part.table, (*consent.Folder).Fold, new(slab[subjectFold]))
 	grant := event(r, anna, consent.Grant, "m.e", 0)
 	grant.Policy.ExpiresAt = grant.ReceivedAt.Add(time.Hour)
 	if err := f.add(&grant, 1); err != nil {

@@ -9,23 +9,22 @@ import (
 	"github.com/assent-dev/assent/internal/kafka"
 )
 
-// foldFunc is consent.Fold. It is pure.
-type foldFunc func(consent.State, *consent.Event) (consent.State, []consent.Change, []consent.Event)
+// foldFunc is [consent.Folder.Fold].
+type foldFunc func(*consent.Folder, consent.State, *consent.Event) consent.State
 
 // folding is the fold of one partition's share of a batch: events onto the table,
 // without touching it.
 type folding struct {
 	table   *Table
 	fold    foldFunc
+	folder  consent.Folder
 	order   []*subjectFold // as they first came, so that what is written repeats
 	room    *slab[subjectFold]
-	changes []consent.Change
-	carried []consent.Event // for other subjects' keys
-	dropped int             // links that fell out of a full list: nothing is carried there any more
+	dropped int // links that fell out of a full list: nothing is carried there any more
 }
 
 // subjectFold is one subject's way through a batch. It ends with the batch: what the
-// table keeps is a copy of state.
+// table keeps is a copy of state and its rows.
 type subjectFold struct {
 	id     consent.SubjectID
 	place  *place
@@ -52,9 +51,8 @@ func (f *folding) reset() {
 		s.place.fold = nil
 	}
 	clear(f.order)
-	clear(f.changes)
-	clear(f.carried)
-	f.order, f.changes, f.carried, f.dropped = f.order[:0], f.changes[:0], f.carried[:0], 0
+	f.order, f.dropped = f.order[:0], 0
+	f.folder.Reset()
 }
 
 // add folds the event at an offset. Its error is a [storeError], or a panic in the
@@ -70,7 +68,7 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 			err = fmt.Errorf("the fold panicked with a %T\n%s", r, debug.Stack())
 		}
 	}()
-	state, changes, carried := f.fold(s.state, e)
+	state := f.fold(&f.folder, s.state, e)
 	if _, dropped := consent.DroppedLink(&s.state, &state, e); dropped {
 		f.dropped++
 	}
@@ -78,8 +76,6 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 		s.bury(&state)
 	}
 	s.state, s.input = state, offset.Next()
-	f.changes = append(f.changes, changes...)
-	f.carried = append(f.carried, carried...)
 	return nil
 }
 

@@ -229,11 +229,11 @@ func TestProcessor_APanicInTheFoldStopsThePartitionAndSkipsNothing(t *testing.T)
 	p := w.start(func(c *Config) {
 		c.Stripes, c.BatchRecords = 1, 1 // what follows the bad event is fetched with it
 		c.Logger = logTo(&log)
-		c.fold = func(s consent.State, e *consent.Event) (consent.State, []consent.Change, []consent.Event) {
+		c.fold = func(f *consent.Folder, s consent.State, e *consent.Event) consent.State {
 			if e.Source == "bad" {
 				panic("about " + string(e.Subject))
 			}
-			return consent.Fold(s, e)
+			return f.Fold(s, e)
 		}
 	})
 	w.eventually("the alarm", func() error {
@@ -301,14 +301,14 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 		}
 		table := newTable(nil, 1<<20)
 		table.keep(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}, new(place))
-		folding := newFolding(table, consent.Fold, new(slab[subjectFold]))
+		folding := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
 		if err := folding.add(&e, 5); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := new(encoding).states(folding.moved()); err != nil {
 			t.Error(err)
 		}
-		if _, err := new(encoding).events(folding.carried); err != nil {
+		if _, err := new(encoding).events(folding.folder.Carried); err != nil {
 			t.Error(err)
 		}
 	})

@@ -349,7 +349,7 @@ func TestFolding_AStateMovesWithItsWhole(t *testing.T) {
 	defer closeStore()
 	table := newTable(rows, 1<<20)
 	add := func(offset int64, events ...consent.Event) []*subjectFold {
-		f := newFolding(table, consent.Fold, new(slab[subjectFold]))
+		f := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
 		for i := range events {
 			if err := f.add(&events[i], kafka.LastOffset(offset)+kafka.LastOffset(i)); err != nil {
 				t.Fatal(err)
@@ -389,7 +389,7 @@ func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
 	var ids []consent.SubjectID
 	for i := range 200 {
 		e := event(r, consent.Subject(fmt.Sprintf("user:%d", i)), consent.Withdraw, "m", i)
-		f := newFolding(newTable(rows, 1<<30), consent.Fold, new(slab[subjectFold]))
+		f := newFolding(newTable(rows, 1<<30), (*consent.Folder).Fold, new(slab[subjectFold]))
 		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
 			t.Fatal(err)
 		}
@@ -433,7 +433,7 @@ func TestTable_AStateThatWasFollowedIsForgotten(t *testing.T) {
 	id := consent.SubjectID{Tenant: consent.DefaultTenant, Subject: anna}
 	var first weak.Pointer[consent.Row]
 	for i := range 3 {
-		f := newFolding(table, consent.Fold, new(slab[subjectFold]))
+		f := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
 		e := event(r, anna, consent.Withdraw, "m", i)
 		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
 			t.Fatal(err)

@@ -155,7 +155,7 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 			pb.withhold(err)
 			continue
 		}
-		carried, err := s.encoding.events(pb.folding.carried)
+		carried, err := s.encoding.events(pb.folding.folder.Carried)
 		if err != nil {
 			pb.withhold(err)
 			continue
@@ -184,7 +184,7 @@ func (s *stripe) prepare(pb *partBatch) (err error) {
 		}
 		return ok
 	}
-	if pb.changes, err = s.encoding.changes(pb.folding.changes, told); err != nil {
+	if pb.changes, err = s.encoding.changes(pb.folding.folder.Changes, told); err != nil {
 		return err
 	}
 	pb.moved = pb.folding.moved()
@@ -197,7 +197,7 @@ func (s *stripe) prepare(pb *partBatch) (err error) {
 func (pb *partBatch) withhold(err error) {
 	pb.alarm = fmt.Errorf("fold %s, records from %d to %d: %w", pb.at, pb.begins, pb.next-1, err)
 	pb.next, pb.moved, pb.rows, pb.changes = pb.begins, nil, nil, nil
-	pb.folding.changes, pb.folding.carried = nil, nil
+	pb.folding.folder.Reset()
 }
 
 // carry writes the events that links carried to other subjects, and dead letters,
@@ -344,13 +344,13 @@ func (s *stripe) measure(b *batch) {
 		for action, n := range pb.folded {
 			m.events.WithLabelValues(action.String()).Add(float64(n))
 		}
-		m.carried.Add(float64(len(pb.folding.carried)))
+		m.carried.Add(float64(len(pb.folding.folder.Carried)))
 		if n := pb.folding.dropped; n > 0 {
 			m.dropped.Add(float64(n))
 			s.log.Error("links fell out of a subject's full list; what is said from now on is not carried there", "partition", pb.at.Index, "links", n)
 		}
-		for i := range pb.folding.changes {
-			c := &pb.folding.changes[i]
+		for i := range pb.folding.folder.Changes {
+			c := &pb.folding.folder.Changes[i]
 			m.changes.WithLabelValues(c.To.String()).Inc()
 			if c.Withdrawal {
 				m.withdrawals.Inc()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/assent-dev/assent/consent"
@@ -42,6 +43,17 @@ type place struct {
 	fold  *subjectFold  // in the batch in hand, nil = not in it. Of the stripe's goroutine alone
 }
 
+// take copies a State that ends with its batch.
+func (p *place) take(s *consent.State) {
+	rows := p.state.Rows
+	if len(rows) != len(s.Rows) {
+		rows = make([]consent.Row, len(s.Rows))
+	}
+	copy(rows, s.Rows)
+	p.state, p.known = *s, true
+	p.state.Rows = rows
+}
+
 var errTableClosed = errors.New("the partition was given away")
 
 // storeError is a fault of the local store: what it holds is not to be used.
@@ -67,6 +79,7 @@ func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
 		return nil, nil
 	}
 	state := p.state
+	state.Rows = slices.Clone(state.Rows) // publish writes to them
 	return &state, nil
 }
 
@@ -163,7 +176,7 @@ func (t *Table) publish(moved []*subjectFold) {
 	t.published++
 	t.held = true
 	for _, m := range moved {
-		m.place.state, m.place.known = m.state, true
+		m.place.take(&m.state)
 	}
 }
 

@@ -49,7 +49,7 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 		w.Fatal(err)
 	}
 	pb.part = &partition{told: w.seenFrom(pb.note.seen)} // by a tear before
-	if pb.changes, err = x.changes(f.changes, func(id consent.UUID) bool {
+	if pb.changes, err = x.changes(f.folder.Changes, func(id consent.UUID) bool {
 		at, told := pb.part.told[id]
 		if told {
 			delete(pb.part.told, id)
@@ -124,7 +124,7 @@ func (w *world) folding(below kafka.NextOffset) *folding {
 	for id, state := range w.loggedBelow(below) {
 		table.keep(id, &place{state: state, known: true})
 	}
-	return newFolding(table, consent.Fold, new(slab[subjectFold]))
+	return newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
 }
 
 // inGroup joins the processor's group for a moment.

@@ -1,0 +1,35 @@
+package consent
+
+// rowRoom is memory for rows whose life ends with a reset.
+type rowRoom struct {
+	chunks [][]Row
+	at     int // the chunk that rows come from
+	used   int // of it
+}
+
+// roomChunk is how many rows are allocated at once.
+const roomChunk = 1024
+
+// rows gives an empty slice with room for n rows. A nil room gives memory that lasts.
+func (r *rowRoom) rows(n int) []Row {
+	if r == nil || n > roomChunk {
+		return make([]Row, 0, n)
+	}
+	if r.at < len(r.chunks) && r.used+n > roomChunk {
+		r.at, r.used = r.at+1, 0
+	}
+	if r.at == len(r.chunks) {
+		r.chunks = append(r.chunks, make([]Row, roomChunk))
+	}
+	from := r.used
+	r.used += n
+	return r.chunks[r.at][from:from:r.used]
+}
+
+// reset takes all back.
+func (r *rowRoom) reset() {
+	for i := 0; i <= r.at && i < len(r.chunks); i++ {
+		clear(r.chunks[i])
+	}
+	r.at, r.used = 0, 0
+}
