@@ -23,6 +23,9 @@ const (
 
 var benchPurposes = []consent.Purpose{"marketing.email", "marketing.sms", "marketing.phone", "analytics", "ads", "ads.personalisation", "sharing.partners", "research"}
 
+// benchUserAgent makes an event 351 bytes.
+const benchUserAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/149.0.0.0"
+
 // benchEvents makes encoded events as they stand in consent.events, without end:
 // one purpose each, two thirds of them grants, as a gateway stamps them.
 func benchEvents(n int) []benchRecord {
@@ -35,7 +38,7 @@ func benchEvents(n int) []benchRecord {
 		e := event(r, subject, action, benchPurposes[r.IntN(len(benchPurposes))], i)
 		e.Source, e.Property, e.Jurisdiction = "shop-web/3.2", "shop.example", "DE"
 		e.Policy.Version, e.Policy.Covers = "3f0c2a9e51b7", []consent.Purpose{e.Purpose}
-		e.Evidence = consent.Evidence{Method: consent.Toggle, ControlDefault: consent.DefaultOff, PageURL: "https://shop.example/privacy"}
+		e.Evidence = consent.Evidence{Method: consent.Toggle, ControlDefault: consent.DefaultOff, PageURL: "https://shop.example/privacy", UserAgent: benchUserAgent}
 		e.Notice = consent.Notice{ID: "privacy", Version: "4", Language: "de", SHA256: [32]byte{1}}
 		if len(text)+benchTextBytes/16 > cap(text) {
 			text = make([]byte, 0, benchTextBytes)

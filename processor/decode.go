@@ -28,11 +28,11 @@ type refusal struct{ code, reason string }
 // decode is step 2 for one record: into an empty event as it is folded, or why it cannot
 // be. It depends on the record and the number of partitions alone, so that reading
 // again gives the same event.
-func decode(m *kafka.Message, partitions int, e *consent.Event) *refusal {
+func decode(m *kafka.Message, partitions int, e *schemas.Folding) *refusal {
 	if len(m.Value) > maxEventBytes {
 		return &refusal{schemas.CodeTooLarge, fmt.Sprintf("the event has %d bytes, at most %d are folded", len(m.Value), maxEventBytes)}
 	}
-	if err := schemas.DecodeFolding(m.Value, e); err != nil {
+	if err := e.Decode(m.Value); err != nil {
 		fault := &schemas.DecodeError{Code: schemas.CodeInvalid, Reason: "the value cannot be decoded"}
 		errors.As(err, &fault)
 		return &refusal{fault.Code, fault.Error()}
@@ -47,11 +47,11 @@ func decode(m *kafka.Message, partitions int, e *consent.Event) *refusal {
 	if !e.Action.Folds() {
 		return &refusal{string(consent.CodeNotYet), fmt.Sprintf("the action %s is not folded by this version", e.Action)}
 	}
-	if refused := stampedBy(e, brokerTime(m)); refused != nil {
+	if refused := stampedBy(&e.Event, brokerTime(m)); refused != nil {
 		return refused
 	}
 	if e.Action.Kept() && e.Original == nil {
-		if err := schemas.SetOriginal(e); err != nil {
+		if err := schemas.SetOriginal(&e.Event); err != nil {
 			return &refusal{schemas.CodeInvalid, err.Error()}
 		}
 	}

@@ -186,14 +186,14 @@ func TestDecode_AnEventIsKeptWithTheTimesThatCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, broker := range []time.Time{written.ReceivedAt.Time().Add(-time.Minute), written.ReceivedAt.Time().Add(time.Minute)} {
-			var got consent.Event
+			var got schemas.Folding
 			m := &kafka.Message{Key: e.Key(), Value: value, Time: broker}
 			if refused := decode(m, 1, &got); refused != nil {
 				t.Fatal(name, refused)
 			}
 			kept := got.Original
-			if got.Original = nil; !reflect.DeepEqual(*kept.Event(), got) {
-				t.Errorf("%s, broker's time %s: kept\n%+v, want\n%+v", name, broker, *kept.Event(), got)
+			if got.Original = nil; !reflect.DeepEqual(*kept.Event(), got.Event) {
+				t.Errorf("%s, broker's time %s: kept\n%+v, want\n%+v", name, broker, *kept.Event(), got.Event)
 			}
 		}
 	}
@@ -289,7 +289,7 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 	f.Add([]byte(nil), []byte{0xc3, 1}, int64(-1))
 	f.Fuzz(func(t *testing.T, key, value []byte, millis int64) {
 		m := &kafka.Message{Key: key, Value: value, Time: time.UnixMilli(millis)}
-		var e consent.Event
+		var e schemas.Folding
 		if refused := decode(m, 1, &e); refused != nil {
 			if _, err := deadLetter("d", m, refused); err != nil {
 				t.Error(err)
@@ -302,7 +302,7 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 		table := newTable(nil, 1<<20)
 		table.keep(consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}, new(place))
 		folding := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
-		if err := folding.add(&e, 5); err != nil {
+		if err := folding.add(&e.Event, 5); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := new(encoding).states(folding.moved()); err != nil {

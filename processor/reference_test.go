@@ -58,12 +58,12 @@ func (w *world) reference() (states map[consent.SubjectID]consent.State, changes
 	w.Helper()
 	states = make(map[consent.SubjectID]consent.State)
 	w.read(w.names.Events(), func(m *kafka.Message) {
-		e := new(consent.Event)
+		e := new(schemas.Folding)
 		if refused := decode(m, w.partitions, e); refused != nil {
 			return
 		}
 		id := consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}
-		next, told, _ := consent.Fold(states[id], e)
+		next, told, _ := consent.Fold(states[id], &e.Event)
 		if !reflect.DeepEqual(next, states[id]) {
 			states[id] = next
 		}

@@ -156,9 +156,9 @@ func (s *simulation) judgeEvents() {
 	states := make(map[consent.SubjectID]consent.State)
 	due, written := make(map[consent.UUID]kafka.Position), make(map[consent.UUID]kafka.Position)
 	s.read(s.names.Events(), func(m *kafka.Message) {
-		if e := new(consent.Event); decode(m, s.partitions, e) == nil {
+		if e := new(schemas.Folding); decode(m, s.partitions, e) == nil {
 			id := consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject, Test: e.Test}
-			next, _, carried := consent.Fold(states[id], e)
+			next, _, carried := consent.Fold(states[id], &e.Event)
 			if !reflect.DeepEqual(next, states[id]) {
 				states[id] = next
 			}
@@ -204,7 +204,7 @@ func (s *simulation) judgeLetters() {
 		letters[kafka.Position{Partition: kafka.Partition{Topic: l.Topic, Index: l.Partition}, Offset: kafka.LastOffset(l.Offset)}] = true
 	}
 	s.read(s.names.Events(), func(m *kafka.Message) {
-		if decode(m, s.partitions, new(consent.Event)) != nil && !letters[m.Position] {
+		if decode(m, s.partitions, new(schemas.Folding)) != nil && !letters[m.Position] {
 			s.fault("%s has no dead letter", m.Position)
 		}
 		delete(letters, m.Position)

@@ -96,7 +96,7 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 		e := s.events.next()
 		refused := decode(m, s.partitions, e)
 		if refused == nil {
-			pb.events = append(pb.events, placedEvent{e, m.Offset})
+			pb.events = append(pb.events, placedEvent{&e.Event, m.Offset})
 			continue
 		}
 		letter, err := deadLetter(s.p.config.Names.DeadLetters(), m, refused)

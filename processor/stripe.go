@@ -7,9 +7,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/processor/store"
+	"github.com/assent-dev/assent/schemas"
 )
 
 // stripe is one claimed stripe, from its first takeover to the end of its claim. All
@@ -24,9 +24,9 @@ type stripe struct {
 	fetcher    *kafka.Fetcher
 	outbox     outbox
 	steps      []batchStep
-	committed  time.Time           // when the last transaction began
-	tended     time.Time           // when it was last looked for what is to be done although nothing came
-	events     slab[consent.Event] // of a batch, as are the next two: a State keeps Originals
+	committed  time.Time             // when the last transaction began
+	tended     time.Time             // when it was last looked for what is to be done although nothing came
+	events     slab[schemas.Folding] // of a batch, as are the next two: a State keeps Originals
 	room       slab[subjectFold]
 	encoding   encoding
 	records    []kafka.Record // reused from batch to batch, as are the rows

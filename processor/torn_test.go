@@ -30,11 +30,11 @@ func (w *world) tear(ctx context.Context, survives part, records int) {
 		if kafka.NextOffset(m.Offset) < commit.Next || kafka.NextOffset(m.Offset) >= commit.Next+kafka.NextOffset(records) {
 			return
 		}
-		e := new(consent.Event)
+		e := new(schemas.Folding)
 		if refused := decode(m, w.partitions, e); refused != nil {
 			w.Fatal(refused.reason)
 		}
-		if err := f.add(e, m.Offset); err != nil {
+		if err := f.add(&e.Event, m.Offset); err != nil {
 			w.Fatal(err)
 		}
 		next = m.Offset.Next()

@@ -18,15 +18,18 @@ import (
 // The library's reader grants memory for what a length declares, loops as often
 // as a count declares, cuts numbers that are too long for an int and goes on
 // after the end of its input. So every length, count and number passes through
-// a method here, and the reader is asked only for what is known to be there.
+// a method here, and the reader is asked only for numbers of more than one byte:
+// most of a record are branches, lengths and symbols, which are smaller.
 type decoder struct {
 	r      *avro.Reader
 	left   int // bytes not yet read
 	err    *DecodeError
 	path   string // prefix of field names in errors
 	intake bool   // a publisher's event: see DecodeIntakeEvent
-	body   []byte
-	odd    bool // a value has another form than the one that the encoder writes
+	// folding has memory for parts of the event, nil = they are to last.
+	folding *Folding
+	body    []byte
+	odd     bool // a value has another form than the one that the encoder writes
 
 	// What was left before and behind an event's sent_at and received_at.
 	beforeSent, behindReceived int
@@ -38,7 +41,7 @@ type decoder struct {
 var decoders = sync.Pool{New: func() any {
 	return &decoder{
 		r:       avro.NewReader(nil, 0, avro.WithReaderConfig(config)),
-		words:   vocabulary{},
+		words:   vocabulary{all: make(map[string]string)},
 		scratch: make([]byte, 0, 1024),
 	}
 }}
@@ -55,7 +58,6 @@ func newDecoder(b []byte, fingerprint uint64) (*decoder, error) {
 }
 
 func (d *decoder) begin(body []byte) {
-	d.r.Reset(body)
 	d.body, d.left = body, len(body)
 }
 
@@ -64,7 +66,7 @@ func (d *decoder) finish() error {
 	if d.err != nil {
 		return d.err
 	}
-	if d.r.Peek(); d.r.Error == nil {
+	if d.left > 0 {
 		return &DecodeError{Code: CodeTrailing, Reason: "bytes follow the record"}
 	}
 	return nil
@@ -72,7 +74,7 @@ func (d *decoder) finish() error {
 
 func (d *decoder) release() {
 	d.r.Reset(nil)
-	d.r.Error, d.err, d.path, d.intake, d.body, d.odd = nil, nil, "", false, nil, false
+	d.r.Error, d.err, d.path, d.intake, d.body, d.odd, d.folding = nil, nil, "", false, nil, false, nil
 	if cap(d.scratch) > keptBufferBytes {
 		d.scratch = make([]byte, 0, 1024)
 	}
@@ -85,39 +87,38 @@ func (d *decoder) fail(code, field, reason string) {
 	}
 }
 
-// failed tells whether reading may not go on.
-func (d *decoder) failed(field string) bool {
-	if d.r.Error != nil {
-		d.takeOver(field)
-	}
-	return d.err != nil
-}
-
-// takeOver makes the reader's fault ours.
-func (d *decoder) takeOver(field string) {
-	if errors.Is(d.r.Error, io.EOF) || errors.Is(d.r.Error, io.ErrUnexpectedEOF) {
-		d.fail(CodeTruncated, field, "the record ends here")
-	} else {
-		d.fail(CodeInvalid, field, "no number or flag of Avro's form")
-	}
-}
+// cut tells that the record ends within a field.
+func (d *decoder) cut(field string) { d.fail(CodeTruncated, field, "the record ends here") }
 
 func (d *decoder) long(field string) int64 {
 	if d.err != nil {
 		return 0
 	}
+	rest := d.body[len(d.body)-d.left:]
+	if len(rest) > 0 && rest[0] < 0x80 {
+		d.left--
+		return int64(rest[0]>>1) ^ -int64(rest[0]&1)
+	}
+	return d.longer(field, rest)
+}
+
+// longer reads a number of more than one byte.
+func (d *decoder) longer(field string, rest []byte) int64 {
+	d.r.Reset(rest)
 	n := d.r.ReadLong()
-	if d.failed(field) {
+	switch {
+	case errors.Is(d.r.Error, io.EOF) || errors.Is(d.r.Error, io.ErrUnexpectedEOF):
+		d.cut(field)
+		return 0
+	case d.r.Error != nil:
+		d.fail(CodeInvalid, field, "no number of Avro's form")
 		return 0
 	}
 	size := 1
-	for _, b := range d.body[len(d.body)-d.left:] {
-		if b < 0x80 {
-			break
-		}
+	for rest[size-1] >= 0x80 {
 		size++
 	}
-	if size > 1 && size != varintBytes(n) {
+	if size != varintBytes(n) {
 		d.odd = true
 	}
 	d.left -= size
@@ -159,36 +160,34 @@ func (d *decoder) flag(field string) bool {
 	if d.err != nil {
 		return false
 	}
-	b := d.r.ReadBool()
-	if d.failed(field) {
+	if d.left == 0 {
+		d.cut(field)
+		return false
+	}
+	b := d.body[len(d.body)-d.left]
+	if b > 1 {
+		d.fail(CodeInvalid, field, "no flag of Avro's form")
 		return false
 	}
 	d.left--
-	return b
+	return b == 1
 }
 
-// bytes reads n bytes, known to be within limits, into the scratch buffer.
+// bytes reads n bytes, known to be within limits. They are those of the input.
 func (d *decoder) bytes(field string, n int) []byte {
 	if d.err != nil {
 		return nil
 	}
 	if n > d.left {
-		d.fail(CodeTruncated, field, "the record ends here")
+		d.cut(field)
 		return nil
 	}
-	if cap(d.scratch) < n {
-		d.scratch = make([]byte, 0, n)
-	}
-	b := d.scratch[:n]
-	d.r.Read(b)
-	if d.failed(field) {
-		return nil
-	}
+	from := len(d.body) - d.left
 	d.left -= n
-	return b
+	return d.body[from : from+n : from+n]
 }
 
-// sized reads a length and as many bytes; the result is good until the next read.
+// sized reads a length and as many bytes, which are those of the input.
 func (d *decoder) sized(field string, limit int) []byte {
 	n := d.long(field)
 	switch {

@@ -47,19 +47,28 @@ func DecodeEvent(b []byte) (consent.Event, error) {
 	return e, nil
 }
 
-// DecodeFolding is DecodeEvent for who folds: into an empty event, which after an error
-// is not to be used, and with the Original of one that a State may keep in full.
-func DecodeFolding(b []byte, e *consent.Event) error {
+// Folding is an event on its way through the fold, with memory for what nearly every
+// event points to. What is to last longer is copied.
+type Folding struct {
+	consent.Event
+	policy consent.Policy
+	covers [4]consent.Purpose
+}
+
+// Decode is DecodeEvent into an empty Folding, which after an error is not to be used.
+// An event that a State may keep in full has an Original, which lasts.
+func (e *Folding) Decode(b []byte) error {
 	d, err := newDecoder(b, eventFingerprint)
 	if err != nil {
 		return err
 	}
 	defer d.release()
-	if err := d.wholeEvent(e); err != nil {
+	d.folding = e
+	if err := d.wholeEvent(&e.Event); err != nil {
 		return err
 	}
 	if e.Action.Kept() {
-		e.Original = storedOriginal(d.written(e, d.body), e.Digest)
+		e.Original = storedOriginal(d.written(&e.Event, d.body), e.Digest)
 	}
 	return nil
 }

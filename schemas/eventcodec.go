@@ -154,20 +154,28 @@ func (x *encoder) policy(p *consent.Policy) {
 }
 
 func (d *decoder) policy() *consent.Policy {
-	p := &consent.Policy{
-		Version:    d.optionalWord("policy.version"),
-		Model:      consent.Model(d.optionalEnum("policy.model", models)),
-		LegalBasis: consent.LegalBasis(d.optionalEnum("policy.legal_basis", legalBases)),
-		Scope:      consent.Scope(d.optionalEnum("policy.scope", scopes)),
+	var p *consent.Policy
+	var covers []consent.Purpose
+	if d.folding != nil {
+		p, covers = &d.folding.policy, d.folding.covers[:0]
+	} else {
+		p = new(consent.Policy)
 	}
+	p.Version = d.optionalWord("policy.version")
+	p.Model = consent.Model(d.optionalEnum("policy.model", models))
+	p.LegalBasis = consent.LegalBasis(d.optionalEnum("policy.legal_basis", legalBases))
+	p.Scope = consent.Scope(d.optionalEnum("policy.scope", scopes))
 	p.SaleOrShare = d.flag("policy.sale_or_share")
 	p.ExpiresAt = d.instant("policy.expires_at")
 	p.DoubleOptIn = d.flag("policy.double_opt_in")
 	p.ConfirmBy = d.instant("policy.confirm_by")
 	p.HistoryImport = d.flag("policy.history_import")
 	d.array("policy.covers", 1, func() {
-		p.Covers = append(p.Covers, consent.Purpose(d.word("policy.covers")))
+		covers = append(covers, consent.Purpose(d.word("policy.covers")))
 	})
+	if len(covers) > 0 {
+		p.Covers = covers
+	}
 	return p
 }
 

@@ -18,7 +18,7 @@ func storedOriginal(body []byte, digest [sha256.Size]byte) *consent.Original {
 	return consent.OriginalIn(storedEvent{}, append(append(text, body...), digest[:]...))
 }
 
-// SetOriginal gives an event the Original that DecodeFolding gives it: for who changed it
+// SetOriginal gives an event the Original that Folding.Decode gives it: for who changed it
 // since. Its error is an [EncodeError]; an event that was decoded has none.
 func SetOriginal(e *consent.Event) error {
 	x := newEncoder()

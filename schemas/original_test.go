@@ -16,17 +16,17 @@ func stored(e consent.Event) *consent.Original {
 	return e.Original
 }
 
-// checkOriginal holds what DecodeFolding reads of a value against the event that
+// checkOriginal holds what Folding.Decode reads of a value against the event that
 // DecodeEvent reads: an Original says the same, and is written as the event is.
 func checkOriginal(t *testing.T, b []byte, want consent.Event) {
 	t.Helper()
-	var e consent.Event
-	if err := DecodeFolding(b, &e); err != nil {
+	var e Folding
+	if err := e.Decode(b); err != nil {
 		t.Fatalf("only DecodeEvent reads it: %v", err)
 	}
 	o := e.Original
-	if e.Original = nil; !reflect.DeepEqual(e, want) {
-		t.Fatalf("for the fold it is another event: %+v, want %+v", e, want)
+	if e.Original = nil; !reflect.DeepEqual(e.Event, want) {
+		t.Fatalf("for the fold it is another event: %+v, want %+v", e.Event, want)
 	}
 	if (o != nil) != want.Action.Kept() {
 		t.Fatalf("action %s: has an Original: %t", want.Action, o != nil)

@@ -2,24 +2,38 @@ package schemas
 
 // vocabulary keeps one copy of the texts that come again and again (tenants,
 // purposes, versions), so that a million records do not hold a million copies.
-type vocabulary map[string]string
+type vocabulary struct {
+	recent [256]string // by slot: the word that was asked for last
+	all    map[string]string
+}
 
 const (
 	maxWordBytes = 64
 	maxWords     = 2048
 )
 
-func (v vocabulary) of(b []byte) string {
+func (v *vocabulary) of(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
 	if len(b) > maxWordBytes {
 		return string(b)
 	}
-	if s, ok := v[string(b)]; ok { // no copy is made for the look-up
+	slot := &v.recent[byte(len(b)+5*int(b[0])+31*int(b[len(b)-1])+89*int(b[len(b)/2]))]
+	if *slot != string(b) { // no copy is made to compare, or to look up
+		*slot = v.find(b)
+	}
+	return *slot
+}
+
+func (v *vocabulary) find(b []byte) string {
+	if s, ok := v.all[string(b)]; ok {
 		return s
 	}
-	if len(v) >= maxWords {
-		clear(v) // whoever floods it pays with copies, nobody with memory
+	if len(v.all) >= maxWords {
+		clear(v.all) // whoever floods it pays with copies, nobody with memory
 	}
 	s := string(b)
-	v[s] = s
+	v.all[s] = s
 	return s
 }
