@@ -107,8 +107,8 @@ func benchFold(b *testing.B, records []benchRecord, storing bool) {
 		for i, r := range records {
 			fetched[i] = r.message(folded + i)
 		}
-		w.events.reset()
-		batch := &batch{letters: map[string]int{}}
+		w.events[0].reset()
+		batch := &batch{events: &w.events[0]}
 		if err := w.decode(batch, &kafka.Batch{Partition: at, Messages: fetched[:len(records)], Next: kafka.NextOffset(folded + len(records))}); err != nil {
 			b.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -359,9 +360,12 @@ var errCrash = errors.New("crash, by the test")
 func crash(at step, nth int) (func(*Config), <-chan struct{}) {
 	crashed := make(chan struct{})
 	return func(c *Config) {
-		c.Stripes = 1 // one goroutine calls the hook
+		c.Stripes = 1
+		var mu sync.Mutex // of the batch in hand, and of the one that is gathered meanwhile
 		seen, over := 0, false
 		c.after = func(s step) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if s == at && !over {
 				if seen++; seen == nth {
 					over = true

@@ -108,6 +108,12 @@ func (p *partition) stop(alarm error) {
 	p.wake()
 }
 
+func (p *partition) isStopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase == stopped
+}
+
 func (p *partition) advance() {
 	if p.phase == catchingUp && p.next >= p.end {
 		p.phase = live

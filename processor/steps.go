@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/processor/store"
+	"github.com/assent-dev/assent/schemas"
 )
 
 // step is one of the steps of a takeover or of a batch. Their order is the promise
@@ -58,8 +60,21 @@ type batch struct {
 	began   time.Time
 	parts   []*partBatch
 	records int
-	letters map[string]int // by code
 	carried []kafka.Record // carried events and dead letters
+
+	events     *slab[schemas.Folding]
+	unreadable []unreadable
+}
+
+// leavesMore tells whether the log had more records when the batch was fetched.
+func (b *batch) leavesMore() bool {
+	return slices.ContainsFunc(b.parts, func(pb *partBatch) bool { return pb.next < pb.high })
+}
+
+// unreadable is a partition whose log cannot be read on.
+type unreadable struct {
+	part  *partition
+	alarm error
 }
 
 // partBatch is one partition's share of a batch.
@@ -68,6 +83,7 @@ type partBatch struct {
 	part    *partition
 	events  []placedEvent
 	letters []kafka.Record
+	codes   map[string]int   // of letters
 	begins  kafka.NextOffset // of the first record of the batch
 	next    kafka.NextOffset // behind what is done with: the last record, or where an alarm cut it
 	high    kafka.NextOffset // high watermark of the log
@@ -93,7 +109,7 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 	pb := b.of(s.parts[fetched.Partition], fetched)
 	for i := range fetched.Messages {
 		m := &fetched.Messages[i]
-		e := s.events.next()
+		e := b.events.next()
 		refused := decode(m, s.partitions, e)
 		if refused == nil {
 			pb.events = append(pb.events, placedEvent{&e.Event, m.Offset})
@@ -104,7 +120,7 @@ func (s *stripe) decode(b *batch, fetched *kafka.Batch) error {
 			return err
 		}
 		pb.letters = append(pb.letters, letter)
-		if b.letters[refused.code]++; b.letters[refused.code] == 1 { // one line a batch and code
+		if pb.codes[refused.code]++; pb.codes[refused.code] == 1 { // one line a batch, partition and code
 			s.log.Warn("record set aside as a dead letter", "position", m.Position.String(), "code", refused.code, "reason", refused.reason)
 		}
 	}
@@ -121,7 +137,7 @@ func (b *batch) of(part *partition, fetched *kafka.Batch) *partBatch {
 		}
 	}
 	if pb == nil {
-		pb = &partBatch{at: fetched.Partition, part: part, begins: part.position(), note: part.note, folded: make(map[consent.Action]int)}
+		pb = &partBatch{at: fetched.Partition, part: part, folded: make(map[consent.Action]int), codes: make(map[string]int)}
 		b.parts = append(b.parts, pb)
 	}
 	pb.next, pb.high = fetched.Next, fetched.HighWatermark
@@ -139,6 +155,7 @@ func (s *stripe) fold(_ context.Context, b *batch) error {
 	s.encoding.reset()
 	s.room.reset()
 	for _, pb := range b.parts {
+		pb.begins, pb.note = pb.part.position(), pb.part.note // the batch before is published
 		pb.folding = s.folding(pb.part)
 		for _, e := range pb.events {
 			if err := pb.folding.add(e.Event, e.offset); err != nil {
@@ -336,11 +353,11 @@ func (s *stripe) measure(b *batch) {
 	m := s.p.metrics
 	m.batch.Observe(time.Since(b.began).Seconds())
 	m.records.Observe(float64(b.records))
-	for code, n := range b.letters {
-		m.letters.WithLabelValues(code).Add(float64(n))
-	}
 	for _, pb := range b.parts {
 		m.lag.WithLabelValues(label(pb.at.Index)).Set(float64(max(0, pb.high-pb.next)))
+		for code, n := range pb.codes {
+			m.letters.WithLabelValues(code).Add(float64(n))
+		}
 		for action, n := range pb.folded {
 			m.events.WithLabelValues(action.String()).Add(float64(n))
 		}

@@ -22,15 +22,19 @@ type stripe struct {
 	parts      map[kafka.Partition]*partition
 	tx         *kafka.Transactor
 	fetcher    *kafka.Fetcher
+	ahead      *ahead // the next batch, nil = not begun
 	outbox     outbox
 	steps      []batchStep
-	committed  time.Time             // when the last transaction began
-	tended     time.Time             // when it was last looked for what is to be done although nothing came
-	events     slab[schemas.Folding] // of a batch, as are the next two: a State keeps Originals
-	room       slab[subjectFold]
-	encoding   encoding
-	records    []kafka.Record // reused from batch to batch, as are the rows
-	rows       []store.Row
+	committed  time.Time // when the last transaction began
+	tended     time.Time // when it was last looked for what is to be done although nothing came
+	// events are those of two batches in turn: one is folded and written while the next is
+	// gathered. They end with their batch, as do room and encoding: a State keeps Originals.
+	events   [2]slab[schemas.Folding]
+	gathered int // batches
+	room     slab[subjectFold]
+	encoding encoding
+	records  []kafka.Record // reused from batch to batch, as are the rows
+	rows     []store.Row
 }
 
 func (p *Processor) newStripe(claim *kafka.Claim, producer *kafka.Producer) *stripe {
@@ -158,6 +162,7 @@ func (s *stripe) work(ctx context.Context) error {
 	}
 	s.fetcher = s.p.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: s.p.config.BatchBytes, MaxRecords: s.p.config.BatchRecords})
 	defer func() {
+		s.dropAhead()
 		_ = s.fetcher.Close()
 		s.fetcher = nil
 	}()
@@ -189,11 +194,14 @@ func (s *stripe) turn(ctx context.Context) error {
 	if err := s.tend(ctx); err != nil {
 		return err
 	}
-	b, err := s.gather(ctx)
+	b, err := s.next(ctx)
 	if err != nil || len(b.parts) == 0 {
 		return err
 	}
 	s.committed = time.Now()
+	if b.leavesMore() {
+		s.gatherAhead(ctx)
+	}
 	ctx, cancel := outlive(ctx, s.p.config.FinishTimeout) // what is begun is finished
 	defer cancel()
 	for _, step := range s.steps {
@@ -220,70 +228,11 @@ func (s *stripe) tend(ctx context.Context) error {
 	return s.expire(ctx)
 }
 
-// gather fetches and decodes a batch: at once what is there, when the last
-// transaction is longer ago than the pace; else what comes until then, or until the
-// batch is full. So a lone withdrawal never waits, and a busy broker is not drowned
-// in commits.
-func (s *stripe) gather(ctx context.Context) (*batch, error) {
-	b := &batch{began: time.Now(), letters: make(map[string]int)}
-	s.events.reset()
-	until := s.committed.Add(s.p.config.Pace)
-	for ctx.Err() == nil {
-		fetched, err := s.fetch(ctx, b, until)
-		if err != nil {
-			return b, err
-		}
-		for i := range fetched {
-			if err := s.decode(b, &fetched[i]); err != nil {
-				return b, err
-			}
-		}
-		if err := s.p.config.behind(stepDecode); err != nil {
-			return b, err
-		}
-		if len(b.parts) == 0 || b.records >= s.p.config.BatchRecords || !time.Now().Before(until) {
-			return b, nil
-		}
-	}
-	return b, ctx.Err()
-}
-
-// fetch gives what came. While nothing has, it waits for as long as the fetcher
-// does; then only until the batch is due. A partition that cannot be read is stopped.
-func (s *stripe) fetch(ctx context.Context, b *batch, until time.Time) ([]kafka.Batch, error) {
-	bounded := ctx
-	if len(b.parts) > 0 {
-		var cancel context.CancelFunc
-		bounded, cancel = context.WithDeadline(ctx, until)
-		defer cancel()
-	}
-	fetched, err := s.fetcher.Fetch(bounded)
-	if at, ok := partitionOf(err); ok {
-		s.stop(s.parts[at], err)
-		return nil, nil
-	}
-	if err != nil {
-		if ctx.Err() == nil && err == bounded.Err() { //nolint:errorlint // bare: the end of the wait. A fault that wraps one is a fault
-			return nil, nil // due
-		}
-		return nil, err
-	}
-	if len(fetched) > 0 {
-		if b.records == 0 {
-			b.began = time.Now()
-		}
-		return fetched, s.p.config.behind(stepFetch)
-	}
-	return nil, nil
-}
-
-// stop raises the alarm for one partition; the others of the stripe go on.
+// stop raises the alarm for one partition; the others of the stripe go on. What was
+// gathered of it already is left out, see [stripe.next].
 func (s *stripe) stop(part *partition, alarm error) {
 	at := kafka.Partition{Topic: s.p.config.Names.Events(), Index: part.index}
 	s.log.Error("partition stopped; nothing is skipped, and its decisions are unavailable until this is mended and the processor restarted", "partition", at.String(), "error", alarm)
 	s.p.metrics.stopped.WithLabelValues(label(part.index)).Set(1)
 	part.stop(alarm)
-	if s.fetcher != nil {
-		s.fetcher.Pause(at)
-	}
 }
