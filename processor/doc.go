@@ -38,7 +38,7 @@
 //
 //	fetch           records of the stripe's partitions    nothing happened
 //	decode          decode, check, clamp; or a dead letter
-//	fold            consent.Fold over the table, pure
+//	fold            consent.Folder over the table, pure
 //	carry           carried events and dead letters are   written again, same ids
 //	                acknowledged, outside of the transaction
 //	begin           the transaction opens                 ended by the next owner
@@ -55,7 +55,9 @@
 //
 // An idle stripe commits at once: a lone withdrawal never waits. A busy one begins a
 // transaction every [Config.Pace] or when it is full, since a broker that is asked to
-// commit all the time does nothing else.
+// commit all the time does nothing else. Where the log has more, the next batch is
+// fetched and decoded while one is folded and written; it is folded when that one is
+// published, and dropped when that one fails.
 //
 // # A commit that tears
 //
