@@ -38,6 +38,9 @@ func randomState(r *rand.Rand, id consent.SubjectID, events int) *consent.State 
 		case e.Action == consent.Invalidate && len(grants) > 0:
 			e.Invalidates = &consent.EventRef{EventID: grants[r.IntN(len(grants))], EffectiveAt: at}
 		}
+		if err := schemas.SetOriginal(e); err != nil {
+			panic(err) // they are valid
+		}
 		s, _, _ = consent.Fold(s, e)
 	}
 	return &s

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -65,6 +66,23 @@ func newGuardListener(ln net.Listener, log *slog.Logger) *guardListener {
 	return &guardListener{Listener: ln, log: log, ready: make(chan struct{})}
 }
 
+// Guarded are the options of an engine that is run without the rest of the broker, as many
+// tests do, so that its connections are guarded as the broker's are.
+func Guarded() []kfake.Opt {
+	return []kfake.Opt{
+		kfake.MaxVersions(servedVersions()),
+		kfake.ListenFn(func(network, address string) (net.Listener, error) {
+			ln, err := net.Listen(network, address)
+			if err != nil {
+				return nil, err
+			}
+			guard := newGuardListener(ln, slog.New(slog.DiscardHandler))
+			guard.release()
+			return guard, nil
+		}),
+	}
+}
+
 func (l *guardListener) release() { l.unblock.Do(func() { close(l.ready) }) }
 
 func (l *guardListener) Close() error {
@@ -79,11 +97,15 @@ func (l *guardListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardConn{Conn: conn, log: l.log}, nil
+	return newGuardConn(conn, l.log), nil
 }
 
 // guardConn checks the head of each request before its reader sees any of it.
-// Bodies go straight into the reader's buffer. One goroutine reads at a time.
+// Bodies go straight into the reader's buffer. One goroutine reads at a time, one writes.
+//
+// It keeps the end of a client that waits in a join to itself until the join is answered:
+// the engine counts a member's session from that answer on, and whom it could not answer
+// stays in the group for ever, with what the leader assigns to it.
 type guardConn struct {
 	net.Conn
 	log *slog.Logger
@@ -91,6 +113,15 @@ type guardConn struct {
 	head     [frameHeadBytes]byte
 	headLeft []byte // the part of head that was not read yet
 	bodyLeft int    // bytes of the request behind its head
+
+	joining   bool          // the last request was a join
+	answered  chan struct{} // has one when something was written since
+	closed    chan struct{}
+	closeOnce sync.Once
+}
+
+func newGuardConn(conn net.Conn, log *slog.Logger) *guardConn {
+	return &guardConn{Conn: conn, log: log, closed: make(chan struct{}), answered: make(chan struct{}, 1)}
 }
 
 func (c *guardConn) Read(p []byte) (int, error) {
@@ -99,6 +130,12 @@ func (c *guardConn) Read(p []byte) (int, error) {
 	}
 	if len(c.headLeft) == 0 && c.bodyLeft == 0 {
 		if err := c.readHead(); err != nil {
+			if c.joining {
+				select {
+				case <-c.answered:
+				case <-c.closed:
+				}
+			}
 			return 0, err
 		}
 	}
@@ -110,6 +147,19 @@ func (c *guardConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(len(p), c.bodyLeft)])
 	c.bodyLeft -= n
 	return n, err
+}
+
+func (c *guardConn) Write(p []byte) (int, error) {
+	select {
+	case c.answered <- struct{}{}:
+	default:
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *guardConn) Close() error {
+	c.closeOnce.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // readHead reads and judges the size as soon as it is there: a client that
@@ -129,6 +179,12 @@ func (c *guardConn) readHead() error {
 	if err != nil {
 		c.log.Warn("dropped a kafka connection", "remote", c.RemoteAddr().String(), "error", err)
 		return errors.Join(err, c.Close())
+	}
+	if c.joining = binary.BigEndian.Uint16(c.head[4:]) == uint16(kmsg.JoinGroup); c.joining {
+		select {
+		case <-c.answered: // another request was
+		default:
+		}
 	}
 	c.headLeft = c.head[:]
 	c.bodyLeft = int(binary.BigEndian.Uint32(c.head[:])) - (frameHeadBytes - 4)

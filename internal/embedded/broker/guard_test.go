@@ -14,6 +14,9 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -77,6 +80,96 @@ func TestGuard_DropsTheConnectionThatSendsWhatTheEngineCannotTakeAndNoOther(t *t
 	}
 }
 
+// joiner is a member of a group with one topic, of which there is nothing.
+type joiner struct {
+	testing.TB
+	c          *kgo.Client
+	id         string
+	generation int32
+}
+
+func (j *joiner) join(ctx context.Context) (*kmsg.JoinGroupResponse, error) {
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Group, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = "g", "consumer", 1000, 30000
+	protocol := kmsg.NewJoinGroupRequestProtocol()
+	protocol.Name = "range"
+	join.Protocols, join.MemberID = append(join.Protocols, protocol), j.id
+	joined, err := join.RequestWith(ctx, j.c)
+	if err == nil {
+		j.id, j.generation = joined.MemberID, joined.Generation
+	}
+	return joined, err
+}
+
+func (j *joiner) sync() {
+	j.Helper()
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Group, sync.MemberID, sync.Generation = "g", j.id, j.generation
+	if synced, err := sync.RequestWith(j.Context(), j.c); err != nil || synced.ErrorCode != 0 {
+		j.Fatalf("sync: %v, error %d", err, synced.ErrorCode)
+	}
+}
+
+func (j *joiner) heartbeat() error {
+	j.Helper()
+	beat := kmsg.NewPtrHeartbeatRequest()
+	beat.Group, beat.MemberID, beat.Generation = "g", j.id, j.generation
+	answer, err := beat.RequestWith(j.Context(), j.c)
+	if err != nil {
+		j.Fatal(err)
+	}
+	return kerr.ErrorForCode(answer.ErrorCode)
+}
+
+// A process that is killed while it waits in a join is no member for ever.
+func TestGuard_WhoEndsWhileItJoinsIsMissedWhenItsSessionIsOver(t *testing.T) {
+	engine, err := kfake.NewCluster(append(Guarded(), kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(engine.Close)
+	addr := engine.ListenAddrs()[0]
+	stays, goes := &joiner{TB: t, c: client(t, addr)}, &joiner{TB: t, c: client(t, addr)}
+	for _, j := range []*joiner{stays, goes} {
+		if joined, err := j.join(t.Context()); err != nil || joined.ErrorCode != kerr.MemberIDRequired.Code {
+			t.Fatalf("the first join: %v, error %d", err, joined.ErrorCode)
+		}
+	}
+	if joined, err := stays.join(t.Context()); err != nil || joined.ErrorCode != 0 {
+		t.Fatalf("join: %v, error %d", err, joined.ErrorCode)
+	}
+	stays.sync()
+
+	waiting, kill := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = goes.join(waiting)
+	}()
+	for stays.heartbeat() == nil { // until the group waits for its members
+		time.Sleep(10 * time.Millisecond)
+	}
+	kill()
+	<-ended
+	goes.c.Close()
+	time.Sleep(100 * time.Millisecond) // the engine hears of it
+	joined, err := stays.join(t.Context())
+	if err != nil || joined.ErrorCode != 0 || len(joined.Members) != 2 || joined.LeaderID != stays.id {
+		t.Fatalf("the second generation: %v, %+v", err, joined)
+	}
+	stays.sync()
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if err := stays.heartbeat(); errors.Is(err, kerr.RebalanceInProgress) {
+			break
+		} else if err != nil || time.Now().After(until) {
+			t.Fatalf("the member that is gone is still one; heartbeat: %v", err)
+		}
+	}
+	if joined, err := stays.join(t.Context()); err != nil || joined.ErrorCode != 0 || len(joined.Members) != 1 {
+		t.Errorf("the third generation: %v, %+v", err, joined)
+	}
+}
+
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
@@ -89,14 +182,15 @@ type stream struct {
 	closed bool
 }
 
-func (s *stream) Read(p []byte) (int, error) { return s.in.Read(p) }
-func (s *stream) Close() error               { s.closed = true; return nil }
-func (s *stream) RemoteAddr() net.Addr       { return &net.TCPAddr{} }
+func (s *stream) Read(p []byte) (int, error)  { return s.in.Read(p) }
+func (s *stream) Write(p []byte) (int, error) { return len(p), nil }
+func (s *stream) Close() error                { s.closed = true; return nil }
+func (s *stream) RemoteAddr() net.Addr        { return &net.TCPAddr{} }
 
-// passed reads through the guard as the engine does: a size, then a body.
+// passed reads through the guard as the engine does: a size, then a body, which it answers.
 func passed(in io.Reader) (frames [][]byte, conn *stream, err error) {
 	conn = &stream{in: in}
-	guard := &guardConn{Conn: conn, log: slog.New(slog.DiscardHandler)}
+	guard := newGuardConn(conn, slog.New(slog.DiscardHandler))
 	for {
 		size := make([]byte, 4)
 		if _, err := io.ReadFull(guard, size); err != nil {
@@ -107,6 +201,7 @@ func passed(in io.Reader) (frames [][]byte, conn *stream, err error) {
 			return frames, conn, err
 		}
 		frames = append(frames, append(size, body...))
+		_, _ = guard.Write(nil)
 	}
 }
 
