@@ -70,20 +70,20 @@ func ParseSubject(s string) (Subject, error) {
 		return "", errSubjectLength
 	}
 	for i := 0; i < len(s); i++ {
-		if !isSubjectByte(s[i]) {
+		if !isSubjectByte[s[i]] {
 			return "", errSubjectChars
 		}
 	}
 	return Subject(s), nil
 }
 
-func isSubjectByte(c byte) bool {
-	switch {
-	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		return true
+// isSubjectByte tells whether a byte may stand in a subject.
+var isSubjectByte = func() (is [256]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~:@=-" {
+		is[c] = true
 	}
-	return strings.IndexByte("._~:@=-", c) >= 0
-}
+	return is
+}()
 
 // Namespace gives what stands before the first colon, "" when there is none.
 func (s Subject) Namespace() string {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/brokertest"
-	"github.com/assent-dev/assent/internal/embedded/broker"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/processor/owner"
@@ -75,8 +74,7 @@ func newWorldOn(t testing.TB, partitions int, brokers brokertest.Options, option
 	w := &world{TB: t, ctx: ctx, partitions: partitions}
 	brokers.InProcess = func() []string {
 		var err error
-		engine := append(broker.Guarded(), kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
-		if w.fake, err = kfake.NewCluster(append(engine, options...)...); err != nil {
+		if w.fake, err = kfake.NewCluster(append(options, kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))...); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { w.fake.Close() })

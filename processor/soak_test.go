@@ -23,6 +23,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/assent-dev/assent/internal/brokertest"
+	"github.com/assent-dev/assent/internal/embedded/broker"
 	"github.com/assent-dev/assent/internal/kafka"
 )
 
@@ -215,7 +216,7 @@ func (w *world) awaitReference(within time.Duration) {
 // One of three processors is killed, again and again, at random moments under load.
 func TestSoak_KillsOfOneOfThreeProcessorsLoseAndDoubleNothing(t *testing.T) {
 	r := seed(t)
-	w := newWorld(t, 6)
+	w := newWorld(t, 6, broker.Guarded()...) // some are killed while they join
 	children := make([]*child, 3)
 	for i := range children {
 		children[i] = w.spawn("processor-"+strconv.Itoa(i), 3)

@@ -5,13 +5,12 @@ import "github.com/assent-dev/assent/consent"
 // EncodeChange appends a change's record to dst: frame and body. On an error,
 // an [EncodeError], it gives dst back unchanged.
 func EncodeChange(dst []byte, c *consent.Change) ([]byte, error) {
-	x := newEncoder()
-	defer x.release()
+	x := newEncoder(dst, changeFingerprint)
 	if field, err := checkNames(c.Tenant, c.Subject, c.Purpose); err != nil {
 		x.fail(CodeInvalid, field, err.Error())
 	}
 	x.change(c)
-	return x.appendTo(dst, changeFingerprint)
+	return x.after(dst)
 }
 
 // DecodeChange reads a change's record, frame and body. The change keeps
@@ -51,14 +50,14 @@ func (x *encoder) change(c *consent.Change) {
 	x.enum("to", uint8(c.To), statuses)
 	x.tri("allowed_before", c.AllowedBefore)
 	x.tri("allowed_after", c.AllowedAfter)
-	x.w.WriteBool(c.Withdrawal)
+	x.flag(c.Withdrawal)
 	x.instant("effective_at", c.EffectiveAt)
 	x.optionalID(c.EventID)
-	x.w.WriteLong(c.Version)
+	x.long(c.Version)
 	x.instant("timestamp", c.Timestamp)
 	x.instant("received_at", c.ReceivedAt)
 	x.optionalText("jurisdiction", string(c.Jurisdiction))
-	x.w.WriteBool(c.Test)
+	x.flag(c.Test)
 }
 
 func (d *decoder) change(c *consent.Change) {

@@ -52,10 +52,9 @@ const headerBytes = 2
 func EncodeDeadLetter(dst []byte, l *DeadLetter) ([]byte, error) {
 	kept := *l
 	kept.fit()
-	x := newEncoder()
-	defer x.release()
+	x := newEncoder(dst, deadLetterFingerprint)
 	x.deadLetter(&kept)
-	return x.appendTo(dst, deadLetterFingerprint)
+	return x.after(dst)
 }
 
 // DecodeDeadLetter reads a dead letter's record, frame and body. It keeps
@@ -115,8 +114,8 @@ func cutText(s string, limit int) string {
 
 func (x *encoder) deadLetter(l *DeadLetter) {
 	x.text("topic", l.Topic)
-	x.w.WriteInt(l.Partition)
-	x.w.WriteLong(l.Offset)
+	x.long(int64(l.Partition))
+	x.long(l.Offset)
 	x.text("code", l.Code)
 	x.optionalText("reason", l.Reason)
 	x.optionalText("role", l.Role)
@@ -128,7 +127,7 @@ func (x *encoder) deadLetter(l *DeadLetter) {
 		x.text("headers.key", l.Headers[i].Key)
 		x.optionalBytes(l.Headers[i].Value)
 	})
-	x.w.WriteBool(l.Partial)
+	x.flag(l.Partial)
 }
 
 func (d *decoder) deadLetter(l *DeadLetter) {

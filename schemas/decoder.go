@@ -13,6 +13,17 @@ import (
 	"github.com/assent-dev/assent/consent"
 )
 
+// config is how the library is used: no size before an array's items (the bytes
+// that Java and Python write), and its own limits as a second fence.
+var config = avro.Config{
+	DisableBlockSizeHeader: true,
+	MaxByteSliceSize:       MaxPayloadBytes,
+	MaxSliceAllocSize:      MaxPayloadBytes,
+}.Freeze()
+
+// keptBufferBytes is the largest buffer that goes back into the pool.
+const keptBufferBytes = 64 << 10
+
 // decoder reads one body. The first fault sticks; what is read after it is zero.
 //
 // The library's reader grants memory for what a length declares, loops as often
@@ -146,6 +157,16 @@ func (d *decoder) int(field string) int32 {
 
 // some reads the branch of a nullable field: whether a value follows.
 func (d *decoder) some(field string) bool {
+	if d.left > 0 && d.err == nil {
+		switch d.body[len(d.body)-d.left] { // nearly always one of these
+		case 0:
+			d.left--
+			return false
+		case 1 << 1:
+			d.left--
+			return true
+		}
+	}
 	switch d.int(field) {
 	case 0:
 		return false

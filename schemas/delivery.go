@@ -57,13 +57,12 @@ type Delivery struct {
 // EncodeDelivery appends a delivery's record to dst: frame and body. On an
 // error, an [EncodeError], it gives dst back unchanged.
 func EncodeDelivery(dst []byte, v *Delivery) ([]byte, error) {
-	x := newEncoder()
-	defer x.release()
+	x := newEncoder(dst, deliveryFingerprint)
 	if field, err := checkNames(v.Tenant, v.Subject, v.Purpose); err != nil {
 		x.fail(CodeInvalid, field, err.Error())
 	}
 	x.delivery(v)
-	return x.appendTo(dst, deliveryFingerprint)
+	return x.after(dst)
 }
 
 // DecodeDelivery reads a delivery's record, frame and body. The delivery keeps
@@ -89,20 +88,20 @@ func (x *encoder) delivery(v *Delivery) {
 	x.text("tenant", string(v.Tenant))
 	x.text("subject", string(v.Subject))
 	x.text("purpose", string(v.Purpose))
-	x.w.WriteLong(v.Version)
-	x.w.WriteBool(v.Withdrawal)
+	x.long(v.Version)
+	x.flag(v.Withdrawal)
 	x.text("downstream", v.Downstream)
 	x.optionalText("webhook_id", v.WebhookID)
-	x.w.WriteInt(v.Attempt)
+	x.long(int64(v.Attempt))
 	x.instant("started_at", v.StartedAt)
-	x.w.WriteInt(v.DurationMillis)
+	x.long(int64(v.DurationMillis))
 	x.enum("outcome", uint8(v.Outcome), outcomes)
-	x.w.WriteInt(v.HTTPStatus)
+	x.long(int64(v.HTTPStatus))
 	x.optionalText("reason", v.Reason)
 	x.instant("next_attempt_at", v.NextAttemptAt)
 	x.instant("deadline_at", v.DeadlineAt)
 	x.instant("change_received_at", v.ChangeReceivedAt)
-	x.w.WriteBool(v.Test)
+	x.flag(v.Test)
 }
 
 func (d *decoder) delivery(v *Delivery) {

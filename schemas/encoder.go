@@ -1,60 +1,40 @@
 package schemas
 
 import (
-	"sync"
+	"encoding/binary"
+	"slices"
 	"unicode/utf8"
-
-	"github.com/hamba/avro/v2"
 
 	"github.com/assent-dev/assent/consent"
 )
 
-// config is how the library is used: no size before an array's items (the bytes
-// that Java and Python write), and its own limits as a second fence.
-var config = avro.Config{
-	DisableBlockSizeHeader: true,
-	MaxByteSliceSize:       MaxPayloadBytes,
-	MaxSliceAllocSize:      MaxPayloadBytes,
-}.Freeze()
-
-// encoder writes one body. The first fault sticks; what is written after it is
-// thrown away.
+// encoder writes one body, behind what b holds. The first fault sticks; what is written
+// after it is thrown away. Numbers are Avro's, which are those of encoding/binary, so
+// that a record is written where it is to stand and not copied there.
 type encoder struct {
-	w    *avro.Writer
+	b    []byte
 	err  *EncodeError
 	path string // prefix of field names in errors
 	bare bool   // leave sent_at and received_at out: see EventDigest
 }
 
-// keptBufferBytes is the largest buffer that goes back into the pool.
-const keptBufferBytes = 64 << 10
-
-var encoders = sync.Pool{New: func() any {
-	return &encoder{w: avro.NewWriter(nil, 1024, avro.WithWriterConfig(config))}
-}}
-
-func newEncoder() *encoder { return encoders.Get().(*encoder) }
-
-func (x *encoder) release() {
-	if cap(x.w.Buffer()) > keptBufferBytes {
-		return
-	}
-	x.w.Reset(nil)
-	x.w.Error, x.err, x.path, x.bare = nil, nil, "", false
-	encoders.Put(x)
+// newEncoder writes a record with a frame behind dst.
+func newEncoder(dst []byte, fingerprint uint64) encoder {
+	const usual = 512 // bytes, so that a dst without room grows once
+	return encoder{b: appendFrame(slices.Grow(dst, usual), fingerprint)}
 }
 
-// appendTo appends frame and body to dst; on a fault it gives dst back as it was.
-func (x *encoder) appendTo(dst []byte, fingerprint uint64) ([]byte, error) {
-	body := x.w.Buffer()
-	if x.err == nil && frameBytes+len(body) > MaxPayloadBytes {
+// after gives dst with the record that was written behind it, frame and body; on a fault
+// it gives dst back as it was.
+func (x *encoder) after(dst []byte) ([]byte, error) {
+	if x.err == nil && len(x.b)-len(dst) > MaxPayloadBytes {
 		x.path = ""
 		x.fail(CodeTooLarge, "", "the record is over 1 MiB")
 	}
 	if x.err != nil {
 		return dst, x.err
 	}
-	return append(appendFrame(dst, fingerprint), body...), nil
+	return x.b, nil
 }
 
 func (x *encoder) fail(code, field, reason string) {
@@ -67,11 +47,21 @@ func (x *encoder) fail(code, field, reason string) {
 // has to follow.
 func (x *encoder) some(present bool) bool {
 	if present {
-		x.w.WriteInt(1)
+		x.b = append(x.b, 1<<1)
 	} else {
-		x.w.WriteInt(0)
+		x.b = append(x.b, 0)
 	}
 	return present
+}
+
+func (x *encoder) long(n int64) { x.b = binary.AppendVarint(x.b, n) }
+
+func (x *encoder) flag(set bool) {
+	if set {
+		x.b = append(x.b, 1)
+	} else {
+		x.b = append(x.b, 0)
+	}
 }
 
 func (x *encoder) text(field, s string) {
@@ -81,7 +71,8 @@ func (x *encoder) text(field, s string) {
 	case !utf8.ValidString(s):
 		x.fail(CodeInvalid, field, "not UTF-8")
 	}
-	x.w.WriteString(s)
+	x.long(int64(len(s)))
+	x.b = append(x.b, s...)
 }
 
 func (x *encoder) optionalText(field, s string) {
@@ -104,12 +95,13 @@ func (x *encoder) optionalHash(h *[32]byte) {
 	}
 }
 
-// raw writes a fixed value; the library's writer keeps it in memory and cannot fail.
-func (x *encoder) raw(b []byte) { _, _ = x.w.Write(b) }
+// raw writes a fixed value.
+func (x *encoder) raw(b []byte) { x.b = append(x.b, b...) }
 
 func (x *encoder) optionalBytes(b []byte) {
 	if x.some(b != nil) {
-		x.w.WriteBytes(b)
+		x.long(int64(len(b)))
+		x.raw(b)
 	}
 }
 
@@ -120,14 +112,14 @@ func (x *encoder) instant(field string, i consent.Instant) {
 	if !inCalendar(i) {
 		x.fail(CodeInvalid, field, "outside the years 1900 to 9999")
 	}
-	x.w.WriteLong(int64(i))
+	x.long(int64(i))
 }
 
 func (x *encoder) enum(field string, index uint8, size int) {
 	if int(index) >= size {
 		x.fail(CodeInvalid, field, "no value of its enum")
 	}
-	x.w.WriteInt(int32(index))
+	x.long(int64(index))
 }
 
 func (x *encoder) optionalEnum(field string, index uint8, size int) {
@@ -141,17 +133,17 @@ func (x *encoder) tri(field string, t consent.Tri) {
 		x.fail(CodeInvalid, field, "neither yes, no nor undecided")
 	}
 	if x.some(t != consent.Undecided) {
-		x.w.WriteBool(t == consent.Allowed)
+		x.flag(t == consent.Allowed)
 	}
 }
 
 // array writes the count of an array's one block, n items, and its end.
 func (x *encoder) array(n int, item func(i int)) {
 	if n > 0 {
-		x.w.WriteBlockHeader(int64(n), 0)
+		x.long(int64(n))
 		for i := range n {
 			item(i)
 		}
 	}
-	x.w.WriteBlockHeader(0, 0)
+	x.long(0)
 }

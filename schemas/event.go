@@ -11,25 +11,23 @@ import (
 // consent.events can be read by all. On an error, an [EncodeError], it gives
 // dst back unchanged.
 func EncodeEvent(dst []byte, e *consent.Event) ([]byte, error) {
-	x := newEncoder()
-	defer x.release()
+	x := newEncoder(dst, eventFingerprint)
 	if field, err := checkEvent(e); err != nil {
 		x.fail(CodeInvalid, field, err.Error())
 	}
 	x.event(e)
-	return x.appendTo(dst, eventFingerprint)
+	return x.after(dst)
 }
 
 // EncodeIntakeEvent is EncodeEvent for who publishes to consent.intake: the
 // subject may be raw and the purpose anything, since the gateway decides. What
 // only the gateway may stamp is left out.
 func EncodeIntakeEvent(dst []byte, e *consent.Event) ([]byte, error) {
-	x := newEncoder()
-	defer x.release()
+	x := newEncoder(dst, eventFingerprint)
 	claims := *e
 	dropStamps(&claims)
 	x.event(&claims)
-	return x.appendTo(dst, eventFingerprint)
+	return x.after(dst)
 }
 
 // DecodeEvent reads an event's record, frame and body, and fills its Digest.
@@ -134,11 +132,10 @@ func EventDigest(e *consent.Event) [32]byte {
 		first.Carried = nil
 		e = &first
 	}
-	x := newEncoder()
-	defer x.release()
-	x.bare = true
+	var room [1024]byte
+	x := encoder{b: room[:0], bare: true}
 	x.event(e)
-	return sha256.Sum256(x.w.Buffer())
+	return sha256.Sum256(x.b)
 }
 
 // checkEvent holds the names in an event against package consent's rules. It

@@ -46,7 +46,7 @@ func (x *encoder) event(e *consent.Event) {
 	if x.some(e.Carried != nil) {
 		x.carried(e.Carried)
 	}
-	x.w.WriteBool(e.Test)
+	x.flag(e.Test)
 }
 
 func (d *decoder) event(e *consent.Event) {
@@ -112,9 +112,9 @@ func (x *encoder) evidence(v *consent.Evidence) {
 	x.optionalEnum("evidence.method", uint8(v.Method), methods)
 	x.optionalEnum("evidence.control", uint8(v.Control), controls)
 	x.optionalEnum("evidence.control_default", uint8(v.ControlDefault), controlDefaults)
-	x.w.WriteBool(v.Bundled)
-	x.w.WriteBool(v.Conditional)
-	x.w.WriteBool(v.GPC)
+	x.flag(v.Bundled)
+	x.flag(v.Conditional)
+	x.flag(v.GPC)
 	x.optionalText("evidence.reference", v.Reference)
 	x.optionalText("evidence.page_url", v.PageURL)
 	x.optionalText("evidence.user_agent", v.UserAgent)
@@ -145,11 +145,11 @@ func (x *encoder) policy(p *consent.Policy) {
 	x.optionalEnum("policy.model", uint8(p.Model), models)
 	x.optionalEnum("policy.legal_basis", uint8(p.LegalBasis), legalBases)
 	x.optionalEnum("policy.scope", uint8(p.Scope), scopes)
-	x.w.WriteBool(p.SaleOrShare)
+	x.flag(p.SaleOrShare)
 	x.instant("policy.expires_at", p.ExpiresAt)
-	x.w.WriteBool(p.DoubleOptIn)
+	x.flag(p.DoubleOptIn)
 	x.instant("policy.confirm_by", p.ConfirmBy)
-	x.w.WriteBool(p.HistoryImport)
+	x.flag(p.HistoryImport)
 	x.array(len(p.Covers), func(i int) { x.text("policy.covers", string(p.Covers[i])) })
 }
 

@@ -1,7 +1,6 @@
 package schemas
 
 import (
-	"bytes"
 	"crypto/sha256"
 
 	"github.com/assent-dev/assent/consent"
@@ -21,12 +20,12 @@ func storedOriginal(body []byte, digest [sha256.Size]byte) *consent.Original {
 // SetOriginal gives an event the Original that Folding.Decode gives it: for who changed it
 // since. Its error is an [EncodeError]; an event that was decoded has none.
 func SetOriginal(e *consent.Event) error {
-	x := newEncoder()
-	defer x.release()
+	var room [1024]byte
+	x := encoder{b: room[:0]}
 	if x.event(e); x.err != nil {
 		return x.err
 	}
-	e.Original = storedOriginal(x.w.Buffer(), e.Digest)
+	e.Original = storedOriginal(x.b, e.Digest)
 	return nil
 }
 
@@ -35,10 +34,9 @@ func (d *decoder) written(e *consent.Event, body []byte) []byte {
 	if !d.odd {
 		return body
 	}
-	x := newEncoder()
-	defer x.release()
+	var x encoder
 	x.event(e)
-	return bytes.Clone(x.w.Buffer())
+	return x.b
 }
 
 // Event implements [consent.Form].

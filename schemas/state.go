@@ -34,13 +34,12 @@ func (r *StateRow) AddTo(s *consent.State) {
 // EncodeState appends a row's record to dst: frame and body. On an error, an
 // [EncodeError], it gives dst back unchanged.
 func EncodeState(dst []byte, r *StateRow) ([]byte, error) {
-	x := newEncoder()
-	defer x.release()
+	x := newEncoder(dst, stateFingerprint)
 	if field, err := checkState(r); err != nil {
 		x.fail(CodeInvalid, field, err.Error())
 	}
 	x.state(r)
-	return x.appendTo(dst, stateFingerprint)
+	return x.after(dst)
 }
 
 // DecodeState reads a row's record, frame and body. The row keeps nothing of b.
