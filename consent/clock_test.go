@@ -150,6 +150,18 @@ func TestInstant_WritesUTCWithThreeDecimals(t *testing.T) {
 	}
 }
 
+// The digits are put together by hand: the library's say what they should be.
+func TestInstant_AppendsAsTheLibraryFormats(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	first, last := time.Date(-1000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+	for range 20_000 {
+		i := consent.Instant(first + r.Int64N(last-first))
+		if got, want := i.String(), i.Time().Format("2006-01-02T15:04:05.000Z"); got != want {
+			t.Fatalf("%d: %q, want %q", i, got, want)
+		}
+	}
+}
+
 func TestParseInstant_RefusesWhatIsNoTimeAndDoesNotRepeatIt(t *testing.T) {
 	for _, in := range []string{"", "yesterday", "2026-01-31", "2026-01-31T09:30:00", "2026-13-01T00:00:00Z", "1769851800", "0001-01-01T00:00:00Z", "1899-12-31T23:59:59Z", "user:42"} {
 		i, err := consent.ParseInstant(in)

@@ -55,5 +55,23 @@ func (i Instant) Append(dst []byte) []byte {
 	if i == 0 {
 		return dst
 	}
-	return i.Time().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	t := i.Time()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	}
+	// As AppendFormat, which looks for the parts of its layout each time.
+	hour, minute, second := t.Clock()
+	two := func(n int, behind byte) { dst = append(dst, '0'+byte(n/10), '0'+byte(n%10), behind) }
+	dst = append(dst, '0'+byte(year/1000), '0'+byte(year/100%10))
+	two(year%100, '-')
+	two(int(month), '-')
+	two(day, 'T')
+	two(hour, ':')
+	two(minute, ':')
+	two(second, '.')
+	millis := t.Nanosecond() / int(time.Millisecond)
+	dst = append(dst, '0'+byte(millis/100))
+	two(millis%100, 'Z')
+	return dst
 }
