@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func Guarded() []kfake.Opt {
 	return []kfake.Opt{
 		kfake.MaxVersions(servedVersions()),
 		kfake.ListenFn(func(network, address string) (net.Listener, error) {
-			ln, err := net.Listen(network, address)
+			ln, err := new(net.ListenConfig).Listen(context.Background(), network, address)
 			if err != nil {
 				return nil, err
 			}

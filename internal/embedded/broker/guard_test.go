@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -121,53 +122,70 @@ func (j *joiner) heartbeat() error {
 	return kerr.ErrorForCode(answer.ErrorCode)
 }
 
-// A process that is killed while it waits in a join is no member for ever.
+// A process that is killed while it waits in a join is no member for ever. There are some
+// of them, since the engine tosses a coin over whom it cannot answer.
 func TestGuard_WhoEndsWhileItJoinsIsMissedWhenItsSessionIsOver(t *testing.T) {
 	engine, err := kfake.NewCluster(append(Guarded(), kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(engine.Close)
-	addr := engine.ListenAddrs()[0]
-	stays, goes := &joiner{TB: t, c: client(t, addr)}, &joiner{TB: t, c: client(t, addr)}
-	for _, j := range []*joiner{stays, goes} {
-		if joined, err := j.join(t.Context()); err != nil || joined.ErrorCode != kerr.MemberIDRequired.Code {
+	joiners := make([]*joiner, 11)
+	for i := range joiners {
+		joiners[i] = &joiner{TB: t, c: client(t, engine.ListenAddrs()[0])}
+		if joined, err := joiners[i].join(t.Context()); err != nil || joined.ErrorCode != kerr.MemberIDRequired.Code {
 			t.Fatalf("the first join: %v, error %d", err, joined.ErrorCode)
 		}
 	}
+	stays, others := joiners[0], joiners[1:]
 	if joined, err := stays.join(t.Context()); err != nil || joined.ErrorCode != 0 {
 		t.Fatalf("join: %v, error %d", err, joined.ErrorCode)
 	}
 	stays.sync()
 
 	waiting, kill := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = goes.join(waiting)
-	}()
-	for stays.heartbeat() == nil { // until the group waits for its members
-		time.Sleep(10 * time.Millisecond)
+	var ended sync.WaitGroup
+	for _, j := range others {
+		ended.Go(func() { _, _ = j.join(waiting) })
+	}
+	for joined := 0; joined < len(joiners); time.Sleep(10 * time.Millisecond) {
+		described, err := stays.c.Request(t.Context(), describeGroup("g"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		joined = len(described.(*kmsg.DescribeGroupsResponse).Groups[0].Members)
+		_ = stays.heartbeat() // it lives
 	}
 	kill()
-	<-ended
-	goes.c.Close()
+	ended.Wait()
+	for _, j := range others {
+		j.c.Close()
+	}
 	time.Sleep(100 * time.Millisecond) // the engine hears of it
 	joined, err := stays.join(t.Context())
-	if err != nil || joined.ErrorCode != 0 || len(joined.Members) != 2 || joined.LeaderID != stays.id {
+	if err != nil || joined.ErrorCode != 0 || len(joined.Members) != len(joiners) || joined.LeaderID != stays.id {
 		t.Fatalf("the second generation: %v, %+v", err, joined)
 	}
 	stays.sync()
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		if err := stays.heartbeat(); errors.Is(err, kerr.RebalanceInProgress) {
-			break
-		} else if err != nil || time.Now().After(until) {
-			t.Fatalf("the member that is gone is still one; heartbeat: %v", err)
+		switch err := stays.heartbeat(); {
+		case errors.Is(err, kerr.RebalanceInProgress):
+			if joined, err = stays.join(t.Context()); err != nil || joined.ErrorCode != 0 {
+				t.Fatalf("a later generation: %v, %+v", err, joined)
+			}
+			if stays.sync(); len(joined.Members) == 1 {
+				return
+			}
+		case err != nil || time.Now().After(until):
+			t.Fatalf("%d members that are gone are still there; heartbeat: %v", len(joined.Members)-1, err)
 		}
 	}
-	if joined, err := stays.join(t.Context()); err != nil || joined.ErrorCode != 0 || len(joined.Members) != 1 {
-		t.Errorf("the third generation: %v, %+v", err, joined)
-	}
+}
+
+func describeGroup(group string) *kmsg.DescribeGroupsRequest {
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = append(req.Groups, group)
+	return req
 }
 
 func isTimeout(err error) bool {
