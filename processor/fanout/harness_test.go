@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
 	"github.com/assent-dev/assent/consent"
@@ -39,6 +41,7 @@ type world struct {
 	testing.TB
 	ctx      context.Context
 	cluster  *brokertest.Cluster
+	fake     *kfake.Cluster // nil on Apache Kafka
 	client   *kafka.Client
 	producer *kafka.Producer
 	names    topic.Names
@@ -48,10 +51,14 @@ type world struct {
 
 func newWorld(t testing.TB, partitions int) *world {
 	t.Helper()
-	cluster := brokertest.Start(t, brokertest.Options{InProcess: func() []string { return startBroker(t) }})
+	var fake *kfake.Cluster
+	cluster := brokertest.Start(t, brokertest.Options{InProcess: func() []string {
+		fake = startBroker(t)
+		return fake.ListenAddrs()
+	}})
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	w := &world{TB: t, ctx: ctx, cluster: cluster, names: topic.Names{Prefix: cluster.Prefix()}, versions: map[string]int64{}}
+	w := &world{TB: t, ctx: ctx, cluster: cluster, fake: fake, names: topic.Names{Prefix: cluster.Prefix()}, versions: map[string]int64{}}
 	w.client = w.connect()
 	if _, err := w.client.Provision(ctx, w.names.Specs(topic.Layout{Partitions: partitions, Replication: cluster.Replication()}), false); err != nil {
 		t.Fatal(err)
@@ -61,14 +68,36 @@ func newWorld(t testing.TB, partitions int) *world {
 	return w
 }
 
-func startBroker(t testing.TB) []string {
+func startBroker(t testing.TB) *kfake.Cluster {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	return cluster.ListenAddrs()
+	return cluster
+}
+
+// holdCommit lets the nth commit of positions wait at the broker until release; held tells
+// when it does.
+func (w *world) holdCommit(nth int32) (held <-chan struct{}, release func()) {
+	w.Helper()
+	if w.fake == nil {
+		w.Skip("needs a broker that can be told to wait")
+	}
+	waits, released := make(chan struct{}), make(chan struct{})
+	var count atomic.Int32
+	w.fake.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.fake.KeepControl()
+		if count.Add(1) == nth {
+			close(waits)
+			w.fake.SleepControl(func() { <-released })
+		}
+		return nil, nil, false
+	})
+	release = sync.OnceFunc(func() { close(released) })
+	w.Cleanup(release)
+	return waits, release
 }
 
 func (w *world) connect() *kafka.Client {

@@ -34,6 +34,7 @@ type lane struct {
 	metrics    *laneMetrics
 	now        func() time.Time
 
+	opening atomic.Int32 // stripes of the generation whose work has not begun
 	started atomic.Bool
 }
 
@@ -69,6 +70,7 @@ func (l *lane) run(ctx context.Context) error {
 		Stripes: l.config.Stripes,
 		Logger:  l.log,
 		Assigned: func(stripes []int) {
+			l.opening.Store(int32(len(stripes)))
 			if len(stripes) == 0 { // others tell this downstream; nothing is missing here
 				l.started.Store(true)
 			}
@@ -87,7 +89,9 @@ func (l *lane) work(ctx context.Context, claim *kafka.Claim) error {
 		return err
 	}
 	defer s.close()
-	l.started.Store(true)
+	if l.opening.Add(-1) == 0 {
+		l.started.Store(true)
+	}
 	return s.loop(ctx)
 }
 

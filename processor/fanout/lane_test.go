@@ -272,6 +272,53 @@ func TestLane_StartNowHearsOnlyWhatComesLater(t *testing.T) {
 	}
 }
 
+// One of two stripes has its start: what comes to the other one now would be missed.
+func TestLane_IsNotReadyBeforeEachStripeHasItsStart(t *testing.T) {
+	w := newWorld(t, 2)
+	e := newEndpoint(t, nil)
+	held, release := w.holdCommit(2)
+	r := w.start(w.registry(downstream("crm", e.URL, "") + "    start: now\n"))
+	<-held
+	for range 20 {
+		if r.Ready() == nil {
+			t.Fatal("ready with one of two starts")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	release()
+	w.eventually("the other stripe has its start", func() bool { return r.Ready() == nil })
+}
+
+// What was answered before the stop is not told again, though the stop comes while the
+// position of something else is being committed.
+func TestLane_AStopDuringACommitLosesNoOutcome(t *testing.T) {
+	w := newWorld(t, 1)
+	slow := make(chan struct{})
+	e := newEndpoint(t, func(_ int, s seen) (int, http.Header) {
+		if s.subject == "user:slow" {
+			<-slow
+		}
+		return http.StatusOK, nil
+	})
+	reg := w.registry(downstream("crm", e.URL, ""))
+	held, release := w.holdCommit(2) // behind that of the start
+	r := w.start(reg)
+	w.eventually("the lane has its start", func() bool { return r.Ready() == nil })
+	w.publish("user:slow", "user:quick")
+	<-held
+	r.cancel()
+	time.Sleep(50 * time.Millisecond) // it hears of it
+	close(slow)
+	release()
+	r.stop()
+	w.start(reg)
+	w.publish("user:last")
+	w.eventually("what comes later is told", func() bool { return len(e.taken()) >= 3 })
+	if got := len(e.taken()); got != 3 {
+		t.Errorf("%d were told, want 3", got)
+	}
+}
+
 func TestDispatcher_AReloadAddsAndRemovesLanes(t *testing.T) {
 	w := newWorld(t, 2)
 	a, b := newEndpoint(t, nil), newEndpoint(t, nil)

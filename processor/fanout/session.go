@@ -141,6 +141,11 @@ func (s *session) loop(ctx context.Context) error {
 	defer timer.Stop()
 	commit := time.NewTicker(s.config.CommitInterval)
 	defer commit.Stop()
+	// What is begun when the work is to stop, requests and a commit, is given time to end.
+	grace := time.AfterFunc(time.Hour, s.stopAttempts)
+	defer grace.Stop()
+	grace.Stop()
+	defer context.AfterFunc(ctx, func() { grace.Reset(s.config.FinishTimeout) })()
 	for {
 		now := s.now()
 		timer.Reset(s.untilNext(now))
@@ -160,13 +165,13 @@ func (s *session) loop(ctx context.Context) error {
 			s.hurry(now)
 		case <-timer.C:
 		case <-commit.C:
-			if err := s.commit(ctx); err != nil {
+			if err := s.commit(s.attempts); err != nil {
 				return err
 			}
 			continue
 		}
 		if s.inFlight == 0 && len(s.waiting) == 0 && len(s.fetched) == 0 { // idle: the position moves at once
-			if err := s.commit(ctx); err != nil {
+			if err := s.commit(s.attempts); err != nil {
 				return err
 			}
 		}
@@ -287,11 +292,9 @@ func (s *session) commit(ctx context.Context) error {
 	return nil
 }
 
-// finish lets requests in flight end, and commits what they settled. The claim
+// finish waits for the requests in flight, and commits what they settled. The claim
 // may be lost by then: a repeat under the same id is what is promised.
 func (s *session) finish() error {
-	grace := time.AfterFunc(s.config.FinishTimeout, s.stopAttempts)
-	defer grace.Stop()
 	for s.inFlight > 0 {
 		s.settle(<-s.results)
 	}
