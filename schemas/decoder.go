@@ -235,7 +235,17 @@ func (d *decoder) utf8(field string) []byte {
 func (d *decoder) text(field string) string { return string(d.utf8(field)) }
 
 // word reads a text that is likely to come again.
-func (d *decoder) word(field string) string { return d.words.of(d.utf8(field)) }
+func (d *decoder) word(field string) string {
+	b := d.sized(field, maxFieldBytes)
+	if s, ok := d.words.recently(b); ok {
+		return s // and valid, as what is remembered is
+	}
+	if !utf8.Valid(b) {
+		d.fail(CodeInvalid, field, "not UTF-8")
+		return ""
+	}
+	return d.words.of(b)
+}
 
 func (d *decoder) optionalText(field string) string {
 	if !d.some(field) {
@@ -309,6 +319,13 @@ func (d *decoder) instant(field string) consent.Instant {
 }
 
 func (d *decoder) enum(field string, size int) uint8 {
+	if d.left > 0 && d.err == nil {
+		// Nearly always one byte, and never a negative number.
+		if b := d.body[len(d.body)-d.left]; b < 0x80 && b&1 == 0 && int(b>>1) < size {
+			d.left--
+			return b >> 1
+		}
+	}
 	n := d.int(field)
 	if n < 0 || int(n) >= size {
 		d.fail(CodeInvalid, field, "no value of its enum")
