@@ -56,21 +56,6 @@ func (o *outbox) write(ctx context.Context, records []kafka.Record) error {
 	}
 }
 
-// outlive gives a context that ends some time after ctx, so that what was begun
-// can be finished: a transaction that is abandoned holds readers up until the next
-// owner ends it.
-func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	timer := time.AfterFunc(time.Hour, cancel)
-	timer.Stop()
-	stop := context.AfterFunc(ctx, func() { timer.Reset(d) })
-	return out, func() {
-		stop()
-		timer.Stop()
-		cancel()
-	}
-}
-
 // wait waits, and gives false when ctx ended before.
 func wait(ctx context.Context, d time.Duration) bool {
 	select {

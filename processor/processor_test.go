@@ -330,7 +330,7 @@ func TestOutbox_WritesNothingWithAnOldHeartbeat(t *testing.T) {
 
 func TestOutlive_EndsSomeTimeAfterItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	out, done := outlive(ctx, 20*time.Millisecond)
+	out, done := kafka.Outlive(ctx, 20*time.Millisecond)
 	defer done()
 	began := time.Now()
 	cancel()

@@ -202,7 +202,7 @@ func (s *stripe) turn(ctx context.Context) error {
 	if b.leavesMore() {
 		s.gatherAhead(ctx)
 	}
-	ctx, cancel := outlive(ctx, s.p.config.FinishTimeout) // what is begun is finished
+	ctx, cancel := kafka.Outlive(ctx, s.p.config.FinishTimeout) // what is begun is finished
 	defer cancel()
 	for _, step := range s.steps {
 		if err := s.then(step.step, step.do(ctx, b)); err != nil {

@@ -123,7 +123,7 @@ func (s *stripe) announce(ctx context.Context, tails map[int32]*tail) error {
 	if err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
-	ctx, cancel := outlive(ctx, s.p.config.FinishTimeout)
+	ctx, cancel := kafka.Outlive(ctx, s.p.config.FinishTimeout)
 	defer cancel()
 	partitions, announcements := []kafka.Partition{{Topic: names.Owners()}}, []kafka.Record{announcement}
 	if _, err := s.p.client.PartitionCount(ctx, names.Owners()); errors.Is(err, kafka.ErrUnknownTopic) {

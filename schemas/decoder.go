@@ -13,8 +13,8 @@ import (
 	"github.com/assent-dev/assent/consent"
 )
 
-// config is how the library is used: no size before an array's items (the bytes
-// that Java and Python write), and its own limits as a second fence.
+// config is how the library is used: its own limits as a second fence; and where tests
+// write by it, no size before an array's items, as Java and Python write.
 var config = avro.Config{
 	DisableBlockSizeHeader: true,
 	MaxByteSliceSize:       MaxPayloadBytes,
@@ -155,17 +155,21 @@ func (d *decoder) int(field string) int32 {
 	return int32(n)
 }
 
+// small looks at what comes: a number of one byte that is not negative, as branches and
+// symbols nearly always are. Who takes it moves on.
+func (d *decoder) small() (n byte, ok bool) {
+	if d.left == 0 || d.err != nil {
+		return 0, false
+	}
+	b := d.body[len(d.body)-d.left]
+	return b >> 1, b&0x81 == 0
+}
+
 // some reads the branch of a nullable field: whether a value follows.
 func (d *decoder) some(field string) bool {
-	if d.left > 0 && d.err == nil {
-		switch d.body[len(d.body)-d.left] { // nearly always one of these
-		case 0:
-			d.left--
-			return false
-		case 1 << 1:
-			d.left--
-			return true
-		}
+	if n, ok := d.small(); ok && n <= 1 {
+		d.left--
+		return n == 1
 	}
 	switch d.int(field) {
 	case 0:
@@ -236,15 +240,12 @@ func (d *decoder) text(field string) string { return string(d.utf8(field)) }
 
 // word reads a text that is likely to come again.
 func (d *decoder) word(field string) string {
-	b := d.sized(field, maxFieldBytes)
-	if s, ok := d.words.recently(b); ok {
-		return s // and valid, as what is remembered is
-	}
-	if !utf8.Valid(b) {
+	s, ok := d.words.of(d.sized(field, maxFieldBytes))
+	if !ok {
 		d.fail(CodeInvalid, field, "not UTF-8")
 		return ""
 	}
-	return d.words.of(b)
+	return s
 }
 
 func (d *decoder) optionalText(field string) string {
@@ -319,12 +320,9 @@ func (d *decoder) instant(field string) consent.Instant {
 }
 
 func (d *decoder) enum(field string, size int) uint8 {
-	if d.left > 0 && d.err == nil {
-		// Nearly always one byte, and never a negative number.
-		if b := d.body[len(d.body)-d.left]; b < 0x80 && b&1 == 0 && int(b>>1) < size {
-			d.left--
-			return b >> 1
-		}
+	if n, ok := d.small(); ok && int(n) < size {
+		d.left--
+		return n
 	}
 	n := d.int(field)
 	if n < 0 || int(n) >= size {

@@ -18,10 +18,12 @@ type encoder struct {
 	bare bool   // leave sent_at and received_at out: see EventDigest
 }
 
+// usualBytes hold most records: what has no room yet grows once.
+const usualBytes = 512
+
 // newEncoder writes a record with a frame behind dst.
 func newEncoder(dst []byte, fingerprint uint64) encoder {
-	const usual = 512 // bytes, so that a dst without room grows once
-	return encoder{b: appendFrame(slices.Grow(dst, usual), fingerprint)}
+	return encoder{b: appendFrame(slices.Grow(dst, usualBytes), fingerprint)}
 }
 
 // after gives dst with the record that was written behind it, frame and body; on a fault

@@ -132,8 +132,7 @@ func EventDigest(e *consent.Event) [32]byte {
 		first.Carried = nil
 		e = &first
 	}
-	var room [1024]byte
-	x := encoder{b: room[:0], bare: true}
+	x := encoder{b: make([]byte, 0, usualBytes), bare: true}
 	x.event(e)
 	return sha256.Sum256(x.b)
 }

@@ -20,8 +20,7 @@ func storedOriginal(body []byte, digest [sha256.Size]byte) *consent.Original {
 // SetOriginal gives an event the Original that Folding.Decode gives it: for who changed it
 // since. Its error is an [EncodeError]; an event that was decoded has none.
 func SetOriginal(e *consent.Event) error {
-	var room [1024]byte
-	x := encoder{b: room[:0]}
+	x := encoder{b: make([]byte, 0, usualBytes)}
 	if x.event(e); x.err != nil {
 		return x.err
 	}

@@ -1,5 +1,7 @@
 package schemas
 
+import "unicode/utf8"
+
 // vocabulary keeps one copy of the texts that come again and again (tenants,
 // purposes, versions), so that a million records do not hold a million copies.
 type vocabulary struct {
@@ -12,32 +14,22 @@ const (
 	maxWords     = 2048
 )
 
-func (v *vocabulary) of(b []byte) string {
+// of gives the text that b is; false where that is not UTF-8, which no word ever is.
+func (v *vocabulary) of(b []byte) (string, bool) {
 	if len(b) == 0 {
-		return ""
+		return "", true
 	}
 	if len(b) > maxWordBytes {
-		return string(b)
+		return string(b), utf8.Valid(b)
 	}
-	slot := v.slot(b)
+	slot := &v.recent[byte(len(b)+5*int(b[0])+31*int(b[len(b)-1])+89*int(b[len(b)/2]))]
 	if *slot != string(b) { // no copy is made to compare, or to look up
+		if !utf8.Valid(b) {
+			return "", false
+		}
 		*slot = v.find(b)
 	}
-	return *slot
-}
-
-// recently gives a word that was asked for not long ago.
-func (v *vocabulary) recently(b []byte) (word string, ok bool) {
-	if len(b) == 0 || len(b) > maxWordBytes {
-		return "", len(b) == 0
-	}
-	word = *v.slot(b)
-	return word, word == string(b)
-}
-
-// slot is where a word would be that was asked for last. b is not empty.
-func (v *vocabulary) slot(b []byte) *string {
-	return &v.recent[byte(len(b)+5*int(b[0])+31*int(b[len(b)-1])+89*int(b[len(b)/2]))]
+	return *slot, true
 }
 
 func (v *vocabulary) find(b []byte) string {

@@ -5,9 +5,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/registry"
@@ -277,13 +280,18 @@ func TestLane_IsNotReadyBeforeEachStripeHasItsStart(t *testing.T) {
 	w := newWorld(t, 2)
 	e := newEndpoint(t, nil)
 	held, release := w.holdCommit(2)
+	fetching := make(chan struct{})
+	once := sync.OnceFunc(func() { close(fetching) })
+	w.fake.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.fake.KeepControl()
+		once()
+		return nil, nil, false
+	})
 	r := w.start(w.registry(downstream("crm", e.URL, "") + "    start: now\n"))
 	<-held
-	for range 20 {
-		if r.Ready() == nil {
-			t.Fatal("ready with one of two starts")
-		}
-		time.Sleep(10 * time.Millisecond)
+	<-fetching // the first stripe is at work
+	if r.Ready() == nil {
+		t.Fatal("ready with one of two starts")
 	}
 	release()
 	w.eventually("the other stripe has its start", func() bool { return r.Ready() == nil })

@@ -66,7 +66,8 @@ func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[k
 		dirty:   map[kafka.Partition]bool{},
 		opened:  l.gate.opening(),
 	}
-	s.attempts, s.stopAttempts = context.WithCancel(context.WithoutCancel(ctx))
+	// What is begun when the work is to stop, requests and a commit, is given time to end.
+	s.attempts, s.stopAttempts = kafka.Outlive(ctx, s.config.FinishTimeout)
 	next := map[kafka.Partition]kafka.NextOffset{}
 	for p, c := range commits {
 		s.windows[p] = newWindow(c.Next)
@@ -141,11 +142,6 @@ func (s *session) loop(ctx context.Context) error {
 	defer timer.Stop()
 	commit := time.NewTicker(s.config.CommitInterval)
 	defer commit.Stop()
-	// What is begun when the work is to stop, requests and a commit, is given time to end.
-	grace := time.AfterFunc(time.Hour, s.stopAttempts)
-	defer grace.Stop()
-	grace.Stop()
-	defer context.AfterFunc(ctx, func() { grace.Reset(s.config.FinishTimeout) })()
 	for {
 		now := s.now()
 		timer.Reset(s.untilNext(now))

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,8 +71,8 @@ func newGuardListener(ln net.Listener, log *slog.Logger) *guardListener {
 func Guarded() []kfake.Opt {
 	return []kfake.Opt{
 		kfake.MaxVersions(servedVersions()),
-		kfake.ListenFn(func(network, address string) (net.Listener, error) {
-			ln, err := new(net.ListenConfig).Listen(context.Background(), network, address)
+		kfake.ListenFn(func(_, address string) (net.Listener, error) {
+			ln, err := listen(address)
 			if err != nil {
 				return nil, err
 			}
