@@ -32,12 +32,14 @@ type subjectFold struct {
 	state  consent.State
 	input  kafka.NextOffset // behind the last event folded
 	rows   []movedRow       // set by moved
-	// buried are purposes whose rows an erase took: also such as the batch itself made.
-	// A torn transaction with other bounds may have written those.
-	buried []consent.Purpose
+	// erased are purposes whose rows an erase took, or took from: also what the batch
+	// itself had put there. After it such a row can be what it was before the batch, or
+	// can be missing as before; but a torn transaction that ended ahead of the erase has
+	// written it, so it is written.
+	erased []consent.Purpose
 }
 
-// movedRow is a row that is new or not what it was (nil = new).
+// movedRow is a row that is to be written, and what it was (nil = new).
 type movedRow struct{ was, is *consent.Row }
 
 // newFolding makes a folding, whose subjects have their room.
@@ -73,7 +75,7 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 		f.dropped++
 	}
 	if e.Action == consent.Erase {
-		s.bury(&state)
+		s.noteErased(&state)
 	}
 	s.state, s.input = state, offset.Next()
 	return nil
@@ -113,8 +115,8 @@ func (f *folding) moved() []*subjectFold {
 	return moved
 }
 
-// appendMovedRows appends the rows that are new or not what they were. Both sets are
-// sorted by purpose.
+// appendMovedRows appends the rows that are new or not what they were, or were not in
+// between. Both sets are sorted by purpose.
 func (s *subjectFold) appendMovedRows(moved []movedRow) []movedRow {
 	var old []consent.Row
 	if s.before != nil {
@@ -131,7 +133,7 @@ func (s *subjectFold) appendMovedRows(moved []movedRow) []movedRow {
 		}
 		var was *consent.Row
 		if len(old) > 0 && old[0].Purpose == is.Purpose {
-			if old[0] == *is {
+			if old[0] == *is && !slices.Contains(s.erased, is.Purpose) {
 				continue
 			}
 			was = &old[0]
@@ -144,11 +146,12 @@ func (s *subjectFold) appendMovedRows(moved []movedRow) []movedRow {
 // lastInput is the offset of the last event folded.
 func (s *subjectFold) lastInput() int64 { return int64(s.input) - 1 }
 
-// bury notes the rows that are not in the State after an erase.
-func (s *subjectFold) bury(after *consent.State) {
+// noteErased notes the rows that an erase took, or took from.
+func (s *subjectFold) noteErased(after *consent.State) {
 	for i := range s.state.Rows {
-		if p := s.state.Rows[i].Purpose; after.Row(p) == nil && !slices.Contains(s.buried, p) {
-			s.buried = append(s.buried, p)
+		was := &s.state.Rows[i]
+		if is := after.Row(was.Purpose); (is == nil || *is != *was) && !slices.Contains(s.erased, was.Purpose) {
+			s.erased = append(s.erased, was.Purpose)
 		}
 	}
 }
@@ -156,7 +159,7 @@ func (s *subjectFold) bury(after *consent.State) {
 // goneRows goes over the rows that an erase took and that did not come back, each
 // with what it was before the batch (nil = it was not there).
 func (s *subjectFold) goneRows(each func(p consent.Purpose, was *consent.Row) bool) {
-	for _, p := range s.buried {
+	for _, p := range s.erased {
 		if s.state.Row(p) == nil && !each(p, s.before.Row(p)) {
 			return
 		}

@@ -81,3 +81,16 @@ func TestProcessor_ARowOfATornCommitThatIsErasedInTheRepairDoesNotComeBack(t *te
 	p.stop()
 	w.requireReference()
 }
+
+// The same, of a row that the erasure takes back to what it was before the batch: the
+// older grant goes, the newer refusal stays. Nothing has moved, but for the changelog.
+func TestProcessor_ARowOfATornCommitThatAnErasureTakesBackInTheRepairIsWritten(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	w.publish(event(r, anna, consent.Withdraw, "m.e", 4))
+	w.foldAll(oneStripe)
+	w.publish(event(r, anna, consent.Grant, "m.e", 2), event(r, anna, consent.Erase, "*", 3))
+	w.tear(w.ctx, part{states: true, changes: true}, 1)
+	w.foldAll(oneStripe)
+	w.requireReference()
+}
