@@ -119,7 +119,7 @@ func (w *world) runBare() time.Duration {
 	began := time.Now()
 	err := w.client.RunGroup(ctx, kafka.GroupOptions{Group: names.ProcessorGroup(), Topics: []string{w.names.Events()}, Stripes: benchStripes},
 		func(ctx context.Context, claim *kafka.Claim) error {
-			bare := &bareStripe{w: w, names: names, claim: claim, ends: ends, last: make(map[string]bareWord), done: func() {
+			bare := &bareStripe{w: w, names: names, states: names.State(), changes: names.Changes(), claim: claim, ends: ends, last: make(map[string]bareWord), done: func() {
 				if left.Add(-1) == 0 {
 					cancel()
 				}
@@ -146,10 +146,12 @@ type bareWord struct {
 type bareStripe struct {
 	w     *world
 	names topic.Names
-	claim *kafka.Claim
-	ends  map[int32]kafka.NextOffset
-	last  map[string]bareWord
-	done  func()
+	// The names of the topics, made once.
+	states, changes string
+	claim           *kafka.Claim
+	ends            map[int32]kafka.NextOffset
+	last            map[string]bareWord
+	done            func()
 }
 
 func (s *bareStripe) run(ctx context.Context) error {
@@ -165,7 +167,7 @@ func (s *bareStripe) run(ctx context.Context) error {
 	defer func() { _ = fetcher.Close() }()
 	var partitions []kafka.Partition
 	for at := range from {
-		partitions = append(partitions, kafka.Partition{Topic: s.names.State(), Index: at.Index}, kafka.Partition{Topic: s.names.Changes(), Index: at.Index})
+		partitions = append(partitions, kafka.Partition{Topic: s.states, Index: at.Index}, kafka.Partition{Topic: s.changes, Index: at.Index})
 	}
 	var records []kafka.Record
 	var arena []byte
@@ -230,9 +232,9 @@ func (s *bareStripe) take(m *kafka.Message, records []kafka.Record, arena []byte
 	arena = append(arena, e.id...)
 	value := arena[from:len(arena):len(arena)]
 	subject := key[:len(m.Key):len(m.Key)]
-	records = append(records, kafka.Record{Topic: s.names.State(), Key: key, Value: value, PartitionKey: subject})
+	records = append(records, kafka.Record{Topic: s.states, Key: key, Value: value, PartitionKey: subject})
 	if before.action != e.action {
-		records = append(records, kafka.Record{Topic: s.names.Changes(), Key: subject, Value: value})
+		records = append(records, kafka.Record{Topic: s.changes, Key: subject, Value: value})
 	}
 	return records, arena, nil
 }

@@ -84,6 +84,7 @@ func (s *stripe) restore(ctx context.Context, tails map[int32]*tail) error {
 			if err := part.table.rows.Discard(); err != nil {
 				return &storeError{fmt.Errorf("discard: %w", err)}
 			}
+			l.empty = true
 		}
 		l.mark.At = s.p.config.now().UnixMilli()
 		part.table.forget()
@@ -149,6 +150,9 @@ func (s *stripe) settle(loads map[kafka.Partition]*load, tails map[int32]*tail) 
 			return &storeError{err}
 		}
 		l.table.forget() // whoever read meanwhile keeps nothing of it
+		if l.empty {
+			l.table.begin()
+		}
 	}
 	return nil
 }
@@ -164,6 +168,7 @@ type load struct {
 	// covered is what the mark may say: never past a row that was ignored. It may
 	// have been ignored in error, by a process that read the offset and then slept.
 	covered kafka.NextOffset
+	empty   bool // nothing is in the store
 	batch   []store.Row
 	records int
 	ignored int
@@ -188,7 +193,7 @@ func (l *load) take(b *kafka.Batch) error {
 			continue
 		}
 		l.mark.Input = max(l.mark.Input, int64(input)+1)
-		l.batch = append(l.batch, row)
+		l.batch, l.empty = append(l.batch, row), false
 	}
 	if l.ignored == 0 {
 		l.covered = b.Next

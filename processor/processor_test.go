@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"runtime"
 	"sync"
@@ -388,21 +389,7 @@ func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
 	defer closeStore()
 	var ids []consent.SubjectID
 	for i := range 200 {
-		e := event(r, consent.Subject(fmt.Sprintf("user:%d", i)), consent.Withdraw, "m", i)
-		f := newFolding(newTable(rows, 1<<30), (*consent.Folder).Fold, new(slab[subjectFold]))
-		if err := f.add(&e, kafka.LastOffset(i)); err != nil {
-			t.Fatal(err)
-		}
-		writes, err := new(encoding).states(f.moved())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, w := range writes {
-			if err := rows.Write([]store.Row{{Key: w.record.Key, Value: w.record.Value}}, store.Mark{}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ids = append(ids, consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject})
+		ids = append(ids, withdrawn(t, r, newTable(rows, 1<<30), i))
 	}
 	one, err := newTable(rows, 1<<30).find(ids[0])
 	if err != nil {
@@ -422,6 +409,61 @@ func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
 	}
 	if n := len(table.young) + len(table.old); n < room/3 {
 		t.Errorf("only %d States are in memory, which has room for %d", n, room)
+	}
+}
+
+// withdrawn folds a withdrawal of subject number i, and stores it.
+func withdrawn(t *testing.T, r *rand.Rand, table *Table, i int) consent.SubjectID {
+	t.Helper()
+	e := event(r, consent.Subject(fmt.Sprintf("user:%d", i)), consent.Withdraw, "m", i)
+	f := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
+	if err := f.add(&e, kafka.LastOffset(i)); err != nil {
+		t.Fatal(err)
+	}
+	moved := f.moved()
+	writes, err := new(encoding).states(moved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table.publish(moved)
+	f.reset()
+	for _, w := range writes {
+		if err := table.rows.Write([]store.Row{{Key: w.record.Key, Value: w.record.Value}}, store.Mark{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	table.saved()
+	return consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject}
+}
+
+// A table over an empty store knows without a look at it who is not on record, and only
+// for as long as it has dropped nobody.
+func TestTable_WhoWasDroppedFromMemoryIsFoundInTheStore(t *testing.T) {
+	r := seed(t)
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	table := newTable(rows, 20_000)
+	table.begin()
+	var ids []consent.SubjectID
+	for i := range 200 {
+		ids = append(ids, withdrawn(t, r, table, i))
+	}
+	if n := len(table.young) + len(table.old); n == len(ids) {
+		t.Fatal("all are in memory: nothing was dropped")
+	}
+	for _, id := range ids {
+		if state, err := table.State(id); err != nil || state == nil {
+			t.Fatal(id, state, err)
+		}
+	}
+}
+
+// As long as it is whole, the store is not asked: here there is none.
+func TestTable_AWholeOneDoesNotAskTheStore(t *testing.T) {
+	table := newTable(nil, 1<<20)
+	table.begin()
+	if state, err := table.State(consent.SubjectID{Tenant: consent.DefaultTenant, Subject: anna}); err != nil || state != nil {
+		t.Error(state, err)
 	}
 }
 

@@ -34,6 +34,7 @@ type Table struct {
 	youngBytes int64
 	held       bool   // a batch is being folded, or is not in rows yet: nothing may be dropped
 	published  uint64 // counts publish, so that a slow reader keeps nothing old
+	whole      bool   // who is not in memory is not on record: need not be looked for
 }
 
 // place is where a subject stands in memory.
@@ -86,7 +87,7 @@ func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
 // find gives a subject's place in memory.
 func (t *Table) find(id consent.SubjectID) (*place, error) {
 	t.mu.RLock()
-	published := t.published
+	published, whole := t.published, t.whole
 	p, ok := t.young[id]
 	t.mu.RUnlock()
 	if ok {
@@ -99,9 +100,12 @@ func (t *Table) find(id consent.SubjectID) (*place, error) {
 		return p, nil
 	}
 	t.mu.Unlock()
-	state, err := t.load(id)
-	if err != nil {
-		return nil, err
+	var state *consent.State
+	if !whole {
+		var err error
+		if state, err = t.load(id); err != nil {
+			return nil, err
+		}
 	}
 	p = new(place)
 	if state != nil {
@@ -193,9 +197,16 @@ func (t *Table) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.published++
-	t.held, t.youngBytes = false, 0
+	t.held, t.youngBytes, t.whole = false, 0, false
 	clear(t.young)
 	clear(t.old)
+}
+
+// begin says, after forget, that there is nothing in the store.
+func (t *Table) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.whole = true
 }
 
 // keep puts a place where the young are, unless the subject has one. Under mu.
@@ -219,6 +230,7 @@ func (t *Table) rotate() {
 	if t.held || t.youngBytes < t.limit/2 {
 		return
 	}
+	t.whole = t.whole && len(t.old) == 0
 	t.old, t.young = t.young, make(map[consent.SubjectID]*place, len(t.young))
 	t.youngBytes = 0
 }
@@ -253,6 +265,9 @@ func (p *place) bytes() int64 {
 
 // close waits for who reads rows, and closes them. Twice is fine.
 func (t *Table) close() error {
+	t.mu.Lock()
+	t.whole = false // who asks for a stranger is told that it cannot be known
+	t.mu.Unlock()
 	t.reading.Lock()
 	defer t.reading.Unlock()
 	if t.closed {

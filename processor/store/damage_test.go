@@ -191,7 +191,7 @@ func TestPartition_OfAnotherFormatIsBegunAnew(t *testing.T) {
 	if err := b.Set(markKey, bytes.Repeat([]byte{2}, markBytes), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.commit(p.db, b); err != nil {
+	if err := p.apply(p.db, b); err != nil {
 		t.Fatal(err)
 	}
 	s, p = openAgain(t, s, Options{Dir: dir})

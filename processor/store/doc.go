@@ -12,9 +12,9 @@
 //
 // # What a crash leaves
 //
-// There is no write-ahead log. A batch goes into one memtable, whole; memtables are
-// flushed in the order in which they were filled; a flush becomes visible by one record of
-// the engine's manifest, written after the tables are synced. So after a crash, of the process
+// There is no write-ahead log. Calls are gathered, and go into one memtable together, whole;
+// memtables are flushed in the order in which they were filled; a flush becomes visible by one
+// record of the engine's manifest, written after the tables are synced. So after a crash, of the process
 // or of the machine, a store holds the batches up to one of them and nothing else, and
 // its mark is that batch's. What is missing is read from the changelog again.
 //
@@ -51,7 +51,8 @@
 // # Memory
 //
 // Blocks that were read and memtables share [Options.CacheBytes] over all partitions; what
-// is on its way to disk adds up to two memtables a partition that is being written.
+// is on its way to disk adds up to two memtables a partition that is being written, and half
+// a one that is gathered.
 //
 // # Goroutines
 //

@@ -59,14 +59,17 @@ var errIndexKey = errors.New("a key of the expiry index is too short")
 // be gone, or due at another time. The key is valid during the call, which must not call
 // the Partition. Errors: [ErrDamaged], [ErrClosed].
 func (p *Partition) Due(before int64, limit int, each func(expires int64, key []byte)) error {
-	db, done, err := p.reading()
+	db, done, err := p.use()
 	if err != nil {
 		return err
 	}
 	defer done()
 	floor, writes := p.due.get()
 	if floor > before || limit <= 0 {
-		return nil
+		return nil // and what was gathered is left to grow
+	}
+	if err := p.readable(db); err != nil {
+		return err
 	}
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: appendIndexKey(nil, floor, nil), UpperBound: indexEnd})
 	if err != nil {
@@ -112,8 +115,11 @@ func (p *Partition) Settle(key []byte, expires int64) error {
 	}
 	defer done()
 	b := db.NewBatch()
-	if err := putIndex(b.DeleteDeferred(indexHead+len(key)), expires, key); err != nil {
+	if err := b.Delete(appendIndexKey(nil, expires, key), nil); err != nil {
 		return p.doubt(err)
 	}
-	return p.commit(db, b)
+	if err := p.apply(db, b); err != nil {
+		return err
+	}
+	return p.throttled(db)
 }

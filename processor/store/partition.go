@@ -27,9 +27,9 @@ type Partition struct {
 	mark   Mark
 	marked bool
 
-	bulk     bulk
-	throttle throttle
-	due      dueFloor
+	gathering gathering
+	throttle  throttle
+	due       dueFloor
 }
 
 func (p *Partition) log() *slog.Logger { return p.store.options.Logger.With("partition", p.index) }
@@ -71,7 +71,7 @@ func (p *Partition) open() error {
 	}
 	p.db, p.fault = db, f
 	p.setMark(mark, marked)
-	p.bulk.reset()
+	p.gathering.reset()
 	p.throttle.loading.Store(!marked)
 	p.due.reset()
 	return nil
@@ -120,7 +120,7 @@ func (p *Partition) closeEngine() (err error) {
 	db := p.db
 	p.fault.closing.Store(true)
 	p.db = nil
-	p.bulk.reset()
+	p.gathering.reset()
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("close: panic: %v", r)

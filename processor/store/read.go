@@ -60,18 +60,26 @@ func (p *Partition) walk(it *pebble.Iterator, there bool, each func(key []byte, 
 	return stopped
 }
 
-// reading is use, with what Load has gathered applied.
+// reading is use, with all readable.
 func (p *Partition) reading() (*pebble.DB, func(), error) {
 	db, done, err := p.use()
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := p.applyBulk(db); err != nil {
+	if err := p.readable(db); err != nil {
 		done()
 		return nil, nil, err
 	}
-	p.loaded()
 	return db, done, nil
+}
+
+// readable applies what was gathered.
+func (p *Partition) readable(db *pebble.DB) error {
+	if err := p.applyAll(db); err != nil {
+		return err
+	}
+	p.loaded()
+	return nil
 }
 
 // Hash is the SHA-256 over all rows in the order of their keys, and their number: equal
