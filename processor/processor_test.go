@@ -458,6 +458,52 @@ func TestTable_WhoWasDroppedFromMemoryIsFoundInTheStore(t *testing.T) {
 	}
 }
 
+// Readers look while it drops the first: nobody who is on record is a stranger to them,
+// nor to the fold afterwards.
+func TestTable_NobodyIsAStrangerWhileTheFirstAreDropped(t *testing.T) {
+	r := seed(t)
+	for range 8 {
+		rows, closeStore := openRows(t)
+		table := newTable(rows, 20_000)
+		table.begin()
+		var ids []consent.SubjectID
+		for i := range 20 {
+			ids = append(ids, withdrawn(t, r, table, i))
+		}
+		stop := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if state, err := table.State(ids[i%len(ids)]); err != nil || state == nil {
+						t.Error(ids[i%len(ids)], state, err)
+						return
+					}
+				}
+			})
+		}
+		for i := range 40 {
+			withdrawn(t, r, table, len(ids)+i)
+		}
+		close(stop)
+		readers.Wait()
+		for _, id := range ids {
+			if state, err := table.State(id); err != nil || state == nil {
+				t.Error(id, state, err)
+			}
+		}
+		closeStore()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // As long as it is whole, the store is not asked: here there is none.
 func TestTable_AWholeOneDoesNotAskTheStore(t *testing.T) {
 	table := newTable(nil, 1<<20)

@@ -87,25 +87,18 @@ func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
 // find gives a subject's place in memory.
 func (t *Table) find(id consent.SubjectID) (*place, error) {
 	t.mu.RLock()
-	published, whole := t.published, t.whole
+	published := t.published
 	p, ok := t.young[id]
 	t.mu.RUnlock()
 	if ok {
 		return p, nil
 	}
-	t.mu.Lock()
-	if p, ok := t.old[id]; ok {
-		t.rejuvenate(id, p)
-		t.mu.Unlock()
+	if p := t.remembered(id); p != nil {
 		return p, nil
 	}
-	t.mu.Unlock()
-	var state *consent.State
-	if !whole {
-		var err error
-		if state, err = t.load(id); err != nil {
-			return nil, err
-		}
+	state, err := t.load(id)
+	if err != nil {
+		return nil, err
 	}
 	p = new(place)
 	if state != nil {
@@ -119,6 +112,24 @@ func (t *Table) find(id consent.SubjectID) (*place, error) {
 	p = t.keep(id, p)
 	t.rotate()
 	return p, nil
+}
+
+// remembered gives the place of who is in memory, or is a stranger to a whole table; nil =
+// the store must be asked. That the table is whole and that the subject is not in it are
+// seen under one lock: between two, somebody could drop it.
+func (t *Table) remembered(id consent.SubjectID) *place {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p, ok := t.old[id]; ok {
+		t.rejuvenate(id, p)
+		return p
+	}
+	if p := t.young[id]; p != nil || !t.whole {
+		return p
+	}
+	p := t.keep(id, new(place))
+	t.rotate()
+	return p
 }
 
 // load reads a subject's rows.
