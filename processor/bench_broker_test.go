@@ -27,12 +27,14 @@ const benchStripes = 2
 // benchCacheBytes hold the states of all subjects, as the bare program's map does.
 const benchCacheBytes = 2 << 30
 
-// BenchmarkFoldBesideABareProgram folds the same log twice, over the same broker in the
-// same run: by the processor, and by a program that does as little as one can that keeps
-// the last word of each key in a map and writes states and changes in transactions. Then
-// it restores the processor's states from the changelog. Run it with -benchtime 1x, or a
-// few, of which it gives the medians (a broker that has just started is still compiling);
-// and with ASSENT_TEST_KAFKA=apache for a broker that is not in the process.
+// BenchmarkFoldBesideABareProgram folds the same log three times, over the same broker in
+// the same run: by the processor, and by two programs that do as little as one can that
+// keeps the last word of each key in a map and writes states and changes in transactions.
+// The bare one writes them with kafka-go's Client as it is; the hand-built one with the
+// batches and requests of internal/kafka, as the processor does. Then it restores the
+// processor's states from the changelog. Run it with -benchtime 1x, or a few, of which it
+// gives the medians (a broker that has just started is still compiling); and with
+// ASSENT_TEST_KAFKA=apache for a broker that is not in the process.
 func BenchmarkFoldBesideABareProgram(b *testing.B) {
 	setBenchMemory()
 	seen := make(map[string][]float64)
@@ -40,7 +42,7 @@ func BenchmarkFoldBesideABareProgram(b *testing.B) {
 		w := newWorld(b, 6)
 		total := w.publishBench(*benchEventCount)
 		spent := cpuSeconds(b)
-		bare := total / w.runBare().Seconds()
+		bare := total / w.runBare("bare.", w.openBare).Seconds()
 		figures := map[string]float64{"bare-events/s": bare, "bare-CPU-s/M": (cpuSeconds(b) - spent) / total * 1e6}
 
 		spent = cpuSeconds(b)
@@ -48,7 +50,8 @@ func BenchmarkFoldBesideABareProgram(b *testing.B) {
 		fold := total / took.Seconds()
 		figures["CPU-s/M"] = (cpuSeconds(b) - spent) / total * 1e6
 		p.stop()
-		figures["events/s"], figures["of-bare"] = fold, fold/bare
+		handBuilt := total / w.runBare("handbuilt.", w.openHandBuilt).Seconds()
+		figures["events/s"], figures["of-bare"], figures["of-hand-built"] = fold, fold/bare, fold/handBuilt
 
 		began := time.Now()
 		p = w.start(func(c *Config) { c.Stripes = benchStripes })
@@ -106,10 +109,51 @@ func (w *world) publishBench(n int) (total float64) {
 	return float64(n)
 }
 
-// runBare folds the log by the bare program, and gives how long it took.
-func (w *world) runBare() time.Duration {
+// bareCommit is one transaction of a bare program.
+type bareCommit func(ctx context.Context, records []kafka.Record, commits map[kafka.Partition]kafka.Commit) error
+
+// openBare writes by kafka-go's Client.
+func (w *world) openBare(ctx context.Context, names topic.Names, claim *kafka.Claim) (bareCommit, error) {
+	k, err := openKafkaGo(ctx, w.brokers(), names.TransactionalID(benchStripes, claim.Stripe()), names.ProcessorGroup(), w.partitions)
+	if err != nil {
+		return nil, err
+	}
+	w.Cleanup(k.close)
+	return func(ctx context.Context, records []kafka.Record, commits map[kafka.Partition]kafka.Commit) error {
+		return k.commit(ctx, claim, records, commits)
+	}, nil
+}
+
+// openHandBuilt writes as the processor does.
+func (w *world) openHandBuilt(ctx context.Context, names topic.Names, claim *kafka.Claim) (bareCommit, error) {
+	tx, err := w.client.OpenTransactor(ctx, kafka.TransactorOptions{ID: names.TransactionalID(benchStripes, claim.Stripe()), MaxBatchBytes: maxBatchBytes})
+	if err != nil {
+		return nil, err
+	}
+	var covered []kafka.Partition
+	for _, at := range claim.Partitions() {
+		covered = append(covered, kafka.Partition{Topic: names.State(), Index: at.Index}, kafka.Partition{Topic: names.Changes(), Index: at.Index})
+	}
+	return func(ctx context.Context, records []kafka.Record, commits map[kafka.Partition]kafka.Commit) error {
+		if err := tx.Begin(ctx, claim, covered); err != nil {
+			return err
+		}
+		if len(records) > 0 {
+			if _, err := tx.Write(ctx, records); err != nil {
+				return err
+			}
+		}
+		if err := tx.CommitOffsets(ctx, claim, commits); err != nil {
+			return err
+		}
+		return tx.End(ctx)
+	}, nil
+}
+
+// runBare folds the log by a bare program, and gives how long it took.
+func (w *world) runBare(prefix string, open func(context.Context, topic.Names, *kafka.Claim) (bareCommit, error)) time.Duration {
 	w.Helper()
-	names := topic.Names{Prefix: w.names.Prefix + "bare."}
+	names := topic.Names{Prefix: w.names.Prefix + prefix}
 	var specs []kafka.TopicSpec
 	for _, s := range names.Specs(topic.Layout{Partitions: w.partitions, Replication: w.cluster.Replication()}) {
 		if s.Name == names.State() || s.Name == names.Changes() {
@@ -127,12 +171,15 @@ func (w *world) runBare() time.Duration {
 	began := time.Now()
 	err := w.client.RunGroup(ctx, kafka.GroupOptions{Group: names.ProcessorGroup(), Topics: []string{w.names.Events()}, Stripes: benchStripes},
 		func(ctx context.Context, claim *kafka.Claim) error {
-			bare := &bareStripe{w: w, names: names, states: names.State(), changes: names.Changes(), claim: claim, ends: ends, last: make(map[string]bareWord), done: func() {
+			bare := &bareStripe{client: w.client, claim: claim, states: names.State(), changes: names.Changes(), ends: ends, last: make(map[string]bareWord), done: func() {
 				if left.Add(-1) == 0 {
 					cancel()
 				}
 			}}
-			err := bare.run(ctx)
+			var err error
+			if bare.commit, err = open(ctx, names, claim); err == nil {
+				err = bare.run(ctx)
+			}
 			if err != nil && ctx.Err() == nil {
 				w.Error(err)
 				cancel()
@@ -152,31 +199,22 @@ type bareWord struct {
 }
 
 type bareStripe struct {
-	w     *world
-	names topic.Names
-	// The names of the topics, made once.
-	states, changes string
+	client          *kafka.Client
 	claim           *kafka.Claim
+	states, changes string // topics
 	ends            map[int32]kafka.NextOffset
 	last            map[string]bareWord
+	commit          bareCommit
 	done            func()
 }
 
 func (s *bareStripe) run(ctx context.Context) error {
-	tx, err := s.w.client.OpenTransactor(ctx, kafka.TransactorOptions{ID: s.names.TransactionalID(benchStripes, s.claim.Stripe()), MaxBatchBytes: maxBatchBytes})
-	if err != nil {
-		return err
-	}
 	from, err := s.claim.Positions(ctx)
 	if err != nil {
 		return err
 	}
-	fetcher := s.w.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: 4 << 20, MaxRecords: 10_000})
+	fetcher := s.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: 4 << 20, MaxRecords: 10_000})
 	defer func() { _ = fetcher.Close() }()
-	var partitions []kafka.Partition
-	for at := range from {
-		partitions = append(partitions, kafka.Partition{Topic: s.states, Index: at.Index}, kafka.Partition{Topic: s.changes, Index: at.Index})
-	}
 	var records []kafka.Record
 	var arena []byte
 	for ctx.Err() == nil {
@@ -197,18 +235,7 @@ func (s *bareStripe) run(ctx context.Context) error {
 			}
 			commits[batches[i].Partition] = kafka.Commit{Next: batches[i].Next}
 		}
-		if err := tx.Begin(ctx, s.claim, partitions); err != nil {
-			return err
-		}
-		if len(records) > 0 {
-			if _, err := tx.Write(ctx, records); err != nil {
-				return err
-			}
-		}
-		if err := tx.CommitOffsets(ctx, s.claim, commits); err != nil {
-			return err
-		}
-		if err := tx.End(ctx); err != nil {
+		if err := s.commit(ctx, records, commits); err != nil {
 			return err
 		}
 		for at, commit := range commits {
