@@ -62,3 +62,22 @@ func TestNamed_IsBoundedToTheLargest(t *testing.T) {
 		}
 	}
 }
+
+// An invalidate that names a grant can be smaller than the grant by its times, and another
+// one, that names some other grant, larger than the first: the grant stays taken back.
+func TestNamed_AGrantStaysTakenBackWhateverInvalidatesFollow(t *testing.T) {
+	grant := invalidation(1, 0, 30)
+	grant.Action, grant.Invalidates = consent.Grant, nil
+	named, other := invalidation(2, 1, 10), invalidation(3, 9, 20)
+	named.ReceivedAt, other.ReceivedAt = 40, 50
+	orders := [][]consent.Event{{grant, named, other}, {grant, other, named}, {named, other, grant}, {other, named, grant}, {other, grant, named}, {named, grant, other}}
+	for i, order := range orders {
+		var s consent.State
+		for j := range order {
+			s, _, _ = consent.Fold(s, &order[j])
+		}
+		if row := s.Row("m"); row.Yes == nil || row.Announced.Status != consent.Invalidated || row.Announced.Allowed != consent.Denied {
+			t.Errorf("order %d: it is %v", i, row.Announced)
+		}
+	}
+}
