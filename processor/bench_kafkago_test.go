@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -52,14 +53,19 @@ func openKafkaGo(ctx context.Context, brokers []string, id, group string, partit
 	})
 }
 
-// insist repeats what a broker is not ready for: its coordinators are being made, or the
+// notReady are a broker's answers while its topics or coordinators are being made, or the
 // transaction before is not at its end everywhere.
+var notReady = []error{
+	kafkago.NotCoordinatorForGroup, kafkago.GroupCoordinatorNotAvailable, kafkago.GroupLoadInProgress,
+	kafkago.ConcurrentTransactions, kafkago.NotLeaderForPartition,
+}
+
+// insist repeats what a broker is not ready for.
 func insist(ctx context.Context, do func() error) error {
 	for {
 		err := do()
-		var code kafkago.Error
-		if !errors.As(err, &code) || code != kafkago.NotCoordinatorForGroup && code != kafkago.GroupCoordinatorNotAvailable &&
-			code != kafkago.GroupLoadInProgress && code != kafkago.ConcurrentTransactions || !wait(ctx, time.Millisecond) {
+		again := slices.ContainsFunc(notReady, func(e error) bool { return errors.Is(err, e) })
+		if !again || !wait(ctx, time.Millisecond) {
 			return err
 		}
 	}
@@ -85,15 +91,19 @@ func (k *kafkaGoWriter) commit(ctx context.Context, claim *kafka.Claim, records 
 		if p.count == 0 {
 			continue
 		}
-		answer, err := k.client.RawProduce(ctx, &kafkago.RawProduceRequest{
-			Topic: at.Topic, Partition: int(at.Index), RequiredAcks: kafkago.RequireAll, TransactionalID: k.id,
-			RawRecords: protocol.RawRecordSet{Reader: bytes.NewReader(k.batch(at, p))},
+		batch := k.batch(at, p)
+		err := insist(ctx, func() error {
+			answer, err := k.client.RawProduce(ctx, &kafkago.RawProduceRequest{
+				Topic: at.Topic, Partition: int(at.Index), RequiredAcks: kafkago.RequireAll, TransactionalID: k.id,
+				RawRecords: protocol.RawRecordSet{Reader: bytes.NewReader(batch)},
+			})
+			if err != nil {
+				return err
+			}
+			return answer.Error
 		})
 		if err != nil {
 			return err
-		}
-		if answer.Error != nil {
-			return answer.Error
 		}
 		p.records, p.count = p.records[:0], 0
 	}
