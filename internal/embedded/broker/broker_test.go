@@ -195,7 +195,8 @@ func TestOpen_AGroupResumesAtOnceThoughItsMembersDidNotLeave(t *testing.T) {
 		produce(t, client(t, b.Addr()), "events", 0, "k", "a")
 		join := func(addr string) *kgo.Client {
 			return client(t, addr, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("events"), kgo.SessionTimeout(6*time.Second),
-				kgo.HeartbeatInterval(500*time.Millisecond), kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+				kgo.HeartbeatInterval(500*time.Millisecond), kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+				kgo.FetchMaxWait(50*time.Millisecond)) // a first fetch that has but the empty partition waits so long
 		}
 		ghost := join(b.Addr())
 		if err := ghost.PollFetches(t.Context()).Err(); err != nil {
