@@ -127,7 +127,8 @@ func (t *Table) remembered(id consent.SubjectID) *place {
 	if p := t.young[id]; p != nil || !t.whole {
 		return p
 	}
-	p := t.keep(id, new(place))
+	p := new(place)
+	t.rejuvenate(id, p)
 	t.rotate()
 	return p
 }

@@ -158,10 +158,7 @@ func commonLength(a, b []byte) int {
 
 // rank orders nearly as the bytes do: of two keys, a smaller rank is of the smaller one.
 func rank(key []byte) uint64 {
-	if len(key) >= 8 {
-		return binary.BigEndian.Uint64(key)
-	}
-	var padded [8]byte
-	copy(padded[:], key)
-	return binary.BigEndian.Uint64(padded[:])
+	var head [8]byte
+	copy(head[:], key)
+	return binary.BigEndian.Uint64(head[:])
 }

@@ -67,13 +67,14 @@ func (p *Partition) applyAll(db *pebble.DB) error {
 	}
 	p.gathering.mu.Lock()
 	defer p.gathering.mu.Unlock()
+	if !p.gathering.holds.Load() { // another reader did it
+		return nil
+	}
 	return p.applyGathered(db)
 }
 
+// applyGathered is for who holds gathering.mu, and sees that there is something.
 func (p *Partition) applyGathered(db *pebble.DB) error {
-	if !p.gathering.holds.Load() {
-		return nil
-	}
 	// Only then dropped: until it is applied, nobody may go ahead of it.
 	defer p.gathering.drop()
 	b, err := p.gathering.batch(db, p.bulkBytes())
