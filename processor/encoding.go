@@ -105,57 +105,52 @@ type rowWrite struct {
 // inputHeader is on a tombstone what [schemas.StateRow.InputOffset] is in a row.
 const inputHeader = "input_offset"
 
-// states encodes the rows that moved, tombstones for those that are gone, and last of
-// each subject's, where something of it moved, the "*" row.
+// states encodes the rows that were written to, tombstones for those that are gone, and
+// last of each subject's, where something of it moved, the "*" row.
 func (x *encoding) states(moved []*subjectFold) ([]rowWrite, error) {
 	first := len(x.rows)
 	for _, s := range moved {
 		key := x.key(s.id.Tenant, s.id.Subject)
-		for p, was := range s.goneRows {
-			if p != consent.Root {
-				x.row(s, key, p, nil, was, nil, kafka.Header{Key: inputHeader, Value: strconv.AppendInt(nil, s.lastInput(), 10)})
+		for i := range s.written {
+			w := &s.written[i]
+			switch {
+			case w.purpose == consent.Root:
+			case w.is == nil:
+				x.row(s, key, w, nil, kafka.Header{Key: inputHeader, Value: strconv.AppendInt(nil, s.lastInput(), 10)})
+			default:
+				if err := x.stateRow(s, key, w, nil); err != nil {
+					return nil, err
+				}
 			}
 		}
-		for _, m := range s.rows {
-			if m.is.Purpose == consent.Root {
-				continue
-			}
-			if err := x.stateRow(s, key, m.was, m.is, nil); err != nil {
+		if s.rootMoved() {
+			root := s.root()
+			if err := x.stateRow(s, key, &root, &s.state.Whole); err != nil {
 				return nil, err
 			}
-		}
-		if !s.rootMoved() {
-			continue
-		}
-		is := &consent.Row{Purpose: consent.Root}
-		if r := s.state.Row(consent.Root); r != nil {
-			is = r
-		}
-		if err := x.stateRow(s, key, s.before.Row(consent.Root), is, &s.state.Whole); err != nil {
-			return nil, err
 		}
 	}
 	return slices.Clip(x.rows[first:]), nil
 }
 
 // stateRow encodes a row with its value.
-func (x *encoding) stateRow(s *subjectFold, key []byte, was, is *consent.Row, whole *consent.Whole) error {
+func (x *encoding) stateRow(s *subjectFold, key []byte, w *writtenRow, whole *consent.Whole) error {
 	value, err := x.value(schemas.EncodeState(x.text, &schemas.StateRow{
-		Tenant: s.id.Tenant, Subject: s.id.Subject, Test: s.id.Test, Row: *is, Whole: whole, InputOffset: s.lastInput(),
+		Tenant: s.id.Tenant, Subject: s.id.Subject, Test: s.id.Test, Row: *w.is, Whole: whole, InputOffset: s.lastInput(),
 	}))
 	if err != nil {
 		return fmt.Errorf("encode a state: %w", err)
 	}
-	x.row(s, key, is.Purpose, value, was, is)
+	x.row(s, key, w, value)
 	return nil
 }
 
-func (x *encoding) row(s *subjectFold, subject []byte, p consent.Purpose, value []byte, was, is *consent.Row, headers ...kafka.Header) {
+func (x *encoding) row(s *subjectFold, subject []byte, w *writtenRow, value []byte, headers ...kafka.Header) {
 	from := len(x.text)
-	x.text = schemas.AppendStateKey(x.text, s.id.Tenant, s.id.Subject, p, s.id.Test)
+	x.text = schemas.AppendStateKey(x.text, s.id.Tenant, s.id.Subject, w.purpose, s.id.Test)
 	x.rows = append(x.rows, rowWrite{
 		record:  kafka.Record{Topic: x.topics.states, Key: x.since(from), PartitionKey: subject, Value: value, Headers: headers},
-		expires: expiryMillis(is), wasExpires: expiryMillis(was),
+		expires: expiryMillis(w.is), wasExpires: w.wasExpires,
 	})
 }
 

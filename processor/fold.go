@@ -31,16 +31,21 @@ type subjectFold struct {
 	before *consent.State // nil = nothing on record. That of place: good until publish
 	state  consent.State
 	input  kafka.NextOffset // behind the last event folded
-	rows   []movedRow       // set by moved
-	// erased are purposes whose rows an erase took, or took from: also what the batch
-	// itself had put there. After it such a row can be what it was before the batch, or
-	// can be missing as before; but a torn transaction that ended ahead of the erase has
-	// written it, so it is written.
-	erased []consent.Purpose
+	// written are the rows that an event of the batch brought, wrote to or took, each
+	// once. All of them go to the changelog, also one that is what it was before the
+	// batch, or is missing as before, since an erase took what had come: a torn
+	// transaction that ended ahead of the erase has written it.
+	written []writtenRow
+	few     [2]writtenRow // the first of written
 }
 
-// movedRow is a row that is to be written, and what it was (nil = new).
-type movedRow struct{ was, is *consent.Row }
+// writtenRow is a row that a batch wrote to.
+type writtenRow struct {
+	purpose    consent.Purpose
+	existed    bool         // before the batch
+	wasExpires int64        // before the batch, see expiryMillis
+	is         *consent.Row // after the batch, set by moved. nil = it is gone
+}
 
 // newFolding makes a folding, whose subjects have their room.
 func newFolding(t *Table, fold foldFunc, room *slab[subjectFold]) *folding {
@@ -74,9 +79,7 @@ func (f *folding) add(e *consent.Event, offset kafka.LastOffset) (err error) {
 	if _, dropped := consent.DroppedLink(&s.state, &state, e); dropped {
 		f.dropped++
 	}
-	if e.Action == consent.Erase {
-		s.noteErased(&state)
-	}
+	s.noteWritten(state.Rows)
 	s.state, s.input = state, offset.Next()
 	return nil
 }
@@ -90,7 +93,7 @@ func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
 		return place.fold, nil
 	}
 	s := f.room.next()
-	s.id, s.place, s.state = id, place, place.state
+	s.id, s.place, s.state, s.written = id, place, place.state, s.few[:0]
 	if place.known {
 		s.before = &place.state
 	}
@@ -103,75 +106,77 @@ func (f *folding) subject(id consent.SubjectID) (*subjectFold, error) {
 // nothing need not be noted: read again, it meets the same State, and moves nothing.
 func (f *folding) moved() []*subjectFold {
 	moved := make([]*subjectFold, 0, len(f.order))
-	rows := make([]movedRow, 0, len(f.order))
 	for _, s := range f.order {
-		first := len(rows)
-		rows = s.appendMovedRows(rows)
-		s.rows = slices.Clip(rows[first:])
-		if len(s.rows) > 0 || s.rowsGone() || s.wholeMoved() {
-			moved = append(moved, s)
+		if len(s.written) == 0 && !s.wholeMoved() {
+			continue
 		}
+		for i := range s.written {
+			s.written[i].is = s.state.Row(s.written[i].purpose)
+		}
+		moved = append(moved, s)
 	}
 	return moved
 }
 
-// appendMovedRows appends the rows that are new or not what they were, or were not in
-// between. Both sets are sorted by purpose.
-func (s *subjectFold) appendMovedRows(moved []movedRow) []movedRow {
-	var old []consent.Row
-	if s.before != nil {
-		old = s.before.Rows
+// noteWritten compares the rows before and behind an event: now, while the caches hold
+// them. Both sets are sorted by purpose.
+func (s *subjectFold) noteWritten(is []consent.Row) {
+	was := s.state.Rows
+	if len(was) == len(is) && (len(is) == 0 || &was[0] == &is[0]) {
+		return
 	}
-	rows := s.state.Rows
-	if len(rows) > 0 && len(rows) == len(old) && &rows[0] == &old[0] {
-		return moved // nothing was written to
-	}
-	for i := range rows {
-		is := &rows[i]
-		for len(old) > 0 && old[0].Purpose < is.Purpose {
-			old = old[1:]
-		}
-		var was *consent.Row
-		if len(old) > 0 && old[0].Purpose == is.Purpose {
-			if old[0] == *is && !slices.Contains(s.erased, is.Purpose) {
-				continue
+	for len(was) > 0 && len(is) > 0 {
+		switch w, i := &was[0], &is[0]; {
+		case w.Purpose == i.Purpose:
+			if *w != *i {
+				s.wrote(w.Purpose, w)
 			}
-			was = &old[0]
+			was, is = was[1:], is[1:]
+		case w.Purpose < i.Purpose:
+			s.wrote(w.Purpose, w)
+			was = was[1:]
+		default:
+			s.wrote(i.Purpose, nil)
+			is = is[1:]
 		}
-		moved = append(moved, movedRow{was, is})
 	}
-	return moved
+	for i := range was {
+		s.wrote(was[i].Purpose, &was[i])
+	}
+	for i := range is {
+		s.wrote(is[i].Purpose, nil)
+	}
+}
+
+// wrote notes that a row was written to, for the first time in the batch, or again.
+func (s *subjectFold) wrote(p consent.Purpose, was *consent.Row) {
+	if s.writtenRow(p) == nil {
+		s.written = append(s.written, writtenRow{purpose: p, existed: was != nil, wasExpires: expiryMillis(was)})
+	}
+}
+
+// writtenRow gives what is noted of a row, nil = nothing was written to it.
+func (s *subjectFold) writtenRow(p consent.Purpose) *writtenRow {
+	for i := range s.written {
+		if s.written[i].purpose == p {
+			return &s.written[i]
+		}
+	}
+	return nil
+}
+
+// sameRows tells whether no row came or went.
+func (s *subjectFold) sameRows() bool {
+	for i := range s.written {
+		if s.written[i].existed != (s.written[i].is != nil) {
+			return false
+		}
+	}
+	return s.before != nil
 }
 
 // lastInput is the offset of the last event folded.
 func (s *subjectFold) lastInput() int64 { return int64(s.input) - 1 }
-
-// noteErased notes the rows that an erase took, or took from.
-func (s *subjectFold) noteErased(after *consent.State) {
-	for i := range s.state.Rows {
-		was := &s.state.Rows[i]
-		if is := after.Row(was.Purpose); (is == nil || *is != *was) && !slices.Contains(s.erased, was.Purpose) {
-			s.erased = append(s.erased, was.Purpose)
-		}
-	}
-}
-
-// goneRows goes over the rows that an erase took and that did not come back, each
-// with what it was before the batch (nil = it was not there).
-func (s *subjectFold) goneRows(each func(p consent.Purpose, was *consent.Row) bool) {
-	for _, p := range s.erased {
-		if s.state.Row(p) == nil && !each(p, s.before.Row(p)) {
-			return
-		}
-	}
-}
-
-func (s *subjectFold) rowsGone() bool {
-	for range s.goneRows {
-		return true
-	}
-	return false
-}
 
 func (s *subjectFold) wholeMoved() bool {
 	if s.before == nil {
@@ -190,16 +195,12 @@ func (s *subjectFold) moreThanTheClockMoved() bool {
 // clock is all of it that moves, and that stands in the row of the event too: it is
 // not written twice, see [settleClock].
 func (s *subjectFold) rootMoved() bool {
-	if s.before == nil || s.moreThanTheClockMoved() {
-		return true
-	}
-	was, is := s.before.Row(consent.Root), s.state.Row(consent.Root)
-	if (was == nil) != (is == nil) || was != nil && *was != *is {
+	if s.before == nil || s.moreThanTheClockMoved() || s.writtenRow(consent.Root) != nil {
 		return true
 	}
 	clock := s.state.Whole.Clock
-	for _, m := range s.rows { // nearly always here
-		if rowClock(m.is) == clock {
+	for i := range s.written { // nearly always here
+		if is := s.written[i].is; is != nil && rowClock(is) == clock {
 			return false
 		}
 	}
@@ -209,6 +210,20 @@ func (s *subjectFold) rootMoved() bool {
 		}
 	}
 	return true
+}
+
+// root gives the "*" row as it is to be written: an empty one, where there is none.
+func (s *subjectFold) root() writtenRow {
+	root := writtenRow{purpose: consent.Root, is: s.state.Row(consent.Root)}
+	if w := s.writtenRow(consent.Root); w != nil {
+		root = *w
+	} else {
+		root.wasExpires = expiryMillis(root.is)
+	}
+	if root.is == nil {
+		root.is = &consent.Row{Purpose: consent.Root}
+	}
+	return root
 }
 
 // rowClock is the largest received_at in a row.

@@ -44,14 +44,19 @@ type place struct {
 	fold  *subjectFold  // in the batch in hand, nil = not in it. Of the stripe's goroutine alone
 }
 
-// take copies a State that ends with its batch.
-func (p *place) take(s *consent.State) {
+// take copies a State that ends with its batch: of its rows what was written to.
+func (p *place) take(s *subjectFold) {
 	rows := p.state.Rows
-	if len(rows) != len(s.Rows) {
-		rows = make([]consent.Row, len(s.Rows))
+	if !s.sameRows() {
+		rows = slices.Clone(s.state.Rows)
+	} else {
+		for i := range s.written {
+			if is := s.written[i].is; is != nil { // nil = it came and went
+				*p.state.Row(is.Purpose) = *is
+			}
+		}
 	}
-	copy(rows, s.Rows)
-	p.state, p.known = *s, true
+	p.state, p.known = s.state, true
 	p.state.Rows = rows
 }
 
@@ -192,7 +197,7 @@ func (t *Table) publish(moved []*subjectFold) {
 	t.published++
 	t.held = true
 	for _, m := range moved {
-		m.place.take(&m.state)
+		m.place.take(m)
 	}
 }
 
