@@ -2,7 +2,6 @@ package processor
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"math/rand/v2"
@@ -29,8 +28,8 @@ const benchCacheBytes = 2 << 30
 
 // BenchmarkFoldBesideABareProgram folds the same log three times, over the same broker in
 // the same run: by the processor, and by two programs that do as little as one can that
-// keeps the last word of each key in a map and writes states and changes in transactions.
-// The bare one writes them with kafka-go's Client as it is; the hand-built one with the
+// keeps the last word of each key in a map and writes states and changes in transactions,
+// see [bareStripe]. The bare one writes them with kafka-go's Client as it is; the hand-built one with the
 // batches and requests of internal/kafka, as the processor does. Then it restores the
 // processor's states from the changelog. Run it with -benchtime 1x, or a few, of which it
 // gives the medians (a broker that has just started is still compiling); and with
@@ -171,14 +170,15 @@ func (w *world) runBare(prefix string, open func(context.Context, topic.Names, *
 	began := time.Now()
 	err := w.client.RunGroup(ctx, kafka.GroupOptions{Group: names.ProcessorGroup(), Topics: []string{w.names.Events()}, Stripes: benchStripes},
 		func(ctx context.Context, claim *kafka.Claim) error {
-			bare := &bareStripe{client: w.client, claim: claim, states: names.State(), changes: names.Changes(), ends: ends, last: make(map[string]bareWord), done: func() {
+			bare := newBareStripe(names)
+			bare.done = func() {
 				if left.Add(-1) == 0 {
 					cancel()
 				}
-			}}
+			}
 			var err error
 			if bare.commit, err = open(ctx, names, claim); err == nil {
-				err = bare.run(ctx)
+				err = bare.run(ctx, w.client, claim, ends)
 			}
 			if err != nil && ctx.Err() == nil {
 				w.Error(err)
@@ -190,137 +190,6 @@ func (w *world) runBare(prefix string, open func(context.Context, topic.Names, *
 		w.Fatal(err)
 	}
 	return time.Since(began)
-}
-
-// bareWord is the last word on one purpose.
-type bareWord struct {
-	action byte
-	at     int64
-}
-
-type bareStripe struct {
-	client          *kafka.Client
-	claim           *kafka.Claim
-	states, changes string // topics
-	ends            map[int32]kafka.NextOffset
-	last            map[string]bareWord
-	commit          bareCommit
-	done            func()
-}
-
-func (s *bareStripe) run(ctx context.Context) error {
-	from, err := s.claim.Positions(ctx)
-	if err != nil {
-		return err
-	}
-	fetcher := s.client.NewFetcher(from, kafka.FetchOptions{MaxBytes: 4 << 20, MaxRecords: 10_000})
-	defer func() { _ = fetcher.Close() }()
-	var records []kafka.Record
-	var arena []byte
-	for ctx.Err() == nil {
-		batches, err := fetcher.Fetch(ctx)
-		if err != nil {
-			return err
-		}
-		if len(batches) == 0 {
-			continue
-		}
-		records, arena = records[:0], make([]byte, 0, 1<<20)
-		commits := make(map[kafka.Partition]kafka.Commit)
-		for i := range batches {
-			for j := range batches[i].Messages {
-				if records, arena, err = s.take(&batches[i].Messages[j], records, arena); err != nil {
-					return err
-				}
-			}
-			commits[batches[i].Partition] = kafka.Commit{Next: batches[i].Next}
-		}
-		if err := s.commit(ctx, records, commits); err != nil {
-			return err
-		}
-		for at, commit := range commits {
-			if commit.Next == s.ends[at.Index] {
-				s.done()
-			}
-		}
-	}
-	return nil
-}
-
-// take keeps the last word, and writes it; where it differs, a change too.
-func (s *bareStripe) take(m *kafka.Message, records []kafka.Record, arena []byte) ([]kafka.Record, []byte, error) {
-	e, err := readBare(m.Value)
-	if err != nil {
-		return records, arena, err
-	}
-	from := len(arena)
-	arena = append(append(append(arena, m.Key...), '|'), e.purpose...)
-	key := arena[from:len(arena):len(arena)]
-	before, known := s.last[string(key)]
-	if known && before.at > e.at {
-		return records, arena, nil
-	}
-	s.last[string(key)] = bareWord{e.action, e.at}
-	from = len(arena)
-	arena = append(arena, e.action, before.action)
-	arena = binary.BigEndian.AppendUint64(arena, uint64(e.at))
-	arena = append(arena, e.id...)
-	value := arena[from:len(arena):len(arena)]
-	subject := key[:len(m.Key):len(m.Key)]
-	records = append(records, kafka.Record{Topic: s.states, Key: key, Value: value, PartitionKey: subject})
-	if before.action != e.action {
-		records = append(records, kafka.Record{Topic: s.changes, Key: subject, Value: value})
-	}
-	return records, arena, nil
-}
-
-// bareEvent is what the bare program reads of an event: slices of its bytes.
-type bareEvent struct {
-	id, purpose []byte
-	action      byte
-	at          int64
-}
-
-var errBare = errors.New("the bare program cannot read the event")
-
-// readBare walks over the first twelve fields of the schema.
-func readBare(b []byte) (e bareEvent, err error) {
-	b = b[10:] // the frame
-	long := func() int64 {
-		v, n := binary.Varint(b)
-		b = b[max(0, n):]
-		return v
-	}
-	take := func(n int64) []byte {
-		if n < 0 || int64(len(b)) < n {
-			err, n = errBare, 0
-		}
-		out := b[:n]
-		b = b[n:]
-		return out
-	}
-	optional := func(n int64) []byte {
-		if long() == 0 {
-			return nil
-		}
-		return take(n)
-	}
-	e.id = optional(16)
-	optional(16)
-	optional(16)
-	take(long()) // tenant
-	take(long()) // subject
-	e.purpose = take(long())
-	e.action = byte(long())
-	if long() == 1 { // property
-		take(long())
-	}
-	for range 4 { // occurred, sent, received, effective
-		if long() == 1 {
-			e.at = long()
-		}
-	}
-	return e, err
 }
 
 // BenchmarkChangeVisible measures, at 1,000 events a second over six partitions, the time
