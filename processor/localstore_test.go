@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/processor/store"
 )
@@ -52,7 +53,7 @@ func TestUsable_OnlyAStoreThatIsAPrefixOfTheChangelog(t *testing.T) {
 func TestProcessor_AnIdleStoreStaysFresh(t *testing.T) {
 	r := seed(t)
 	w := newWorld(t, 1)
-	w.publish(randomLog(r, 60)...)
+	w.publish(event(r, anna, consent.Grant, "m", 1), event(r, ben, consent.Withdraw, "a", 2)) // nothing that runs out: it would not be idle
 	var hours atomic.Int64
 	dir := t.TempDir()
 	later := func(c *Config) {
