@@ -3,6 +3,7 @@ package processor
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
@@ -35,31 +36,55 @@ var allPurposes = []consent.Purpose{"*", "a", "m", "m.e", "m.s"}
 // ones, with and without expiry, jurisdictions, double opt-in and its confirmation,
 // grants taken back by name, links that carry, erasures, test.
 func randomLog(r *rand.Rand, n int) []consent.Event {
-	var log, grants []consent.Event
-	for clock := 1; len(log) < n; clock += r.IntN(5) {
-		if len(log) > 0 && r.IntN(8) == 0 {
-			log = append(log, log[r.IntN(len(log))])
-			continue
-		}
-		e := randomEvent(r, clock)
-		switch {
-		case e.Action == consent.Grant:
-			grants = append(grants, e)
-		case len(grants) > 0 && (e.Action == consent.Confirm || e.Action == consent.Invalidate && r.IntN(2) == 0):
-			g := grants[r.IntN(len(grants))]
-			ref := &consent.EventRef{EventID: g.ID, EffectiveAt: g.EffectiveAt}
-			e.Subject, e.Purpose, e.Test = g.Subject, g.Purpose, g.Test
-			if e.Action == consent.Confirm {
-				e.Confirms, e.Policy = ref, g.Policy
-			} else {
-				e.Invalidates = ref
-			}
-		case e.Action == consent.Confirm:
-			continue // nothing to confirm yet
-		}
-		log = append(log, e)
+	endless := endlessLog{r: r}
+	return endless.next(n)
+}
+
+// endlessLog is a random log that goes on for as long as somebody asks.
+type endlessLog struct {
+	r           *rand.Rand
+	clock       int
+	log, grants []consent.Event // of late: some are repeated, some are confirmed or taken back
+}
+
+// keptEvents bounds what is of late.
+const keptEvents = 50_000
+
+func (l *endlessLog) next(n int) []consent.Event {
+	if len(l.log) > 2*keptEvents {
+		l.log = slices.Clone(l.log[len(l.log)-keptEvents:])
+		l.grants = slices.Clone(l.grants[len(l.grants)/2:])
 	}
-	return log
+	from := len(l.log)
+	for l.clock++; len(l.log) < from+n; l.clock += l.r.IntN(5) {
+		l.add()
+	}
+	return slices.Clip(l.log[from:])
+}
+
+func (l *endlessLog) add() {
+	r := l.r
+	if len(l.log) > 0 && r.IntN(8) == 0 {
+		l.log = append(l.log, l.log[r.IntN(len(l.log))])
+		return
+	}
+	e := randomEvent(r, l.clock)
+	switch {
+	case e.Action == consent.Grant:
+		l.grants = append(l.grants, e)
+	case len(l.grants) > 0 && (e.Action == consent.Confirm || e.Action == consent.Invalidate && r.IntN(2) == 0):
+		g := l.grants[r.IntN(len(l.grants))]
+		ref := &consent.EventRef{EventID: g.ID, EffectiveAt: g.EffectiveAt}
+		e.Subject, e.Purpose, e.Test = g.Subject, g.Purpose, g.Test
+		if e.Action == consent.Confirm {
+			e.Confirms, e.Policy = ref, g.Policy
+		} else {
+			e.Invalidates = ref
+		}
+	case e.Action == consent.Confirm:
+		return // nothing to confirm yet
+	}
+	l.log = append(l.log, e)
 }
 
 func randomEvent(r *rand.Rand, clock int) consent.Event {

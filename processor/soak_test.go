@@ -174,21 +174,22 @@ func (c *child) signal(s os.Signal) {
 	}
 }
 
-// load publishes a random log until stop is closed, and goes on for a moment then.
+// load publishes a random log until stop is closed, about a thousand events a second, and
+// goes on for a moment then.
 func (w *world) load(r *rand.Rand, stop <-chan struct{}) (published func() int) {
 	total := 0
 	done := make(chan struct{})
-	log := randomLog(r, 200_000)
+	log := endlessLog{r: r}
 	go func() {
 		defer close(done)
-		for len(log) > 0 {
-			n := min(len(log), 1+r.IntN(60))
-			w.publish(log[:n]...)
-			log, total = log[n:], total+n
+		for {
+			n := 1 + r.IntN(60)
+			w.publish(log.next(n)...)
+			total += n
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Duration(r.IntN(20)) * time.Millisecond):
+			case <-time.After(time.Duration(r.IntN(60)) * time.Millisecond):
 			}
 		}
 	}()
