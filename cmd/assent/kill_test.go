@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -182,13 +183,18 @@ func sampleNotice(purpose string) map[string]any {
 }
 
 type historyItem struct {
-	Kind  string          `json:"kind"`
+	Kind     string `json:"kind"`
+	Position struct {
+		Offset int64 `json:"offset"`
+	} `json:"position"`
 	Event json.RawMessage `json:"event"`
 }
 
-// history reads all of a subject's events, in the order of the log.
+// history reads all of a subject's events, in the order of the log. The history's own is
+// that of recorded_at: on the embedded broker the clock of the gateway, which passes on
+// what came within the same milliseconds in any order.
 func (k *killRun) history(u *up, subject string) []consent.Event {
-	var events []consent.Event
+	var items []historyItem
 	cursor := ""
 	for {
 		var page struct {
@@ -197,16 +203,22 @@ func (k *killRun) history(u *up, subject string) []consent.Event {
 		}
 		u.mustGet("/v1/subjects/"+subject+"/history?limit=1000&cursor="+url.QueryEscape(cursor), &page)
 		for _, item := range page.Items {
-			if item.Kind != "event" {
-				continue
+			if item.Kind == "event" {
+				items = append(items, item)
 			}
-			events = append(events, stamped(k.t, item.Event))
 		}
 		if page.Next == nil {
-			return events
+			break
 		}
 		cursor = *page.Next
 	}
+	offset := func(a, b historyItem) int { return cmp.Compare(a.Position.Offset, b.Position.Offset) }
+	slices.SortFunc(items, offset) // a subject's events share a partition
+	events := make([]consent.Event, len(items))
+	for i := range items {
+		events[i] = stamped(k.t, items[i].Event)
+	}
+	return events
 }
 
 // stamped reads an event of the history back, with the stamps that a sender may not set.
@@ -255,7 +267,7 @@ func (k *killRun) inspect(u *up) lost {
 		bySubject[subject] = append(bySubject[subject], id)
 	}
 	result := lost{accepted: len(k.accepted)}
-	inTopic := k.readChanges(u)
+	written := k.readChanges(u)
 	for subject, ids := range bySubject {
 		var events []consent.Event
 		seen := map[string]int{}
@@ -286,19 +298,32 @@ func (k *killRun) inspect(u *up) lost {
 		result.decisions += wrong
 		result.changes += len(changes)
 		result.untold += k.untold(changes)
-		for _, id := range changes { // each once, for a read_committed reader
-			if inTopic[id] != 1 {
+		for i := range changes { // each once, for a read_committed reader
+			if n := written[changes[i].ID].times; n != 1 {
 				result.inTopic++
+				t.Logf("%d times in consent.changes: %+v", n, changes[i])
+				for at := range events {
+					t.Logf("history %d: %s %s %s received %s", at, events[at].ID, events[at].Action, events[at].Purpose, events[at].ReceivedAt)
+				}
 			}
-			delete(inTopic, id)
+			delete(written, changes[i].ID)
 		}
 	}
-	result.inTopic += len(inTopic) // that no event explains
+	for _, extra := range written {
+		result.inTopic++
+		t.Logf("%d times in consent.changes, and no event explains it: %+v", extra.times, extra.Change)
+	}
 	return result
 }
 
-// readChanges counts the ids in consent.changes, as a read_committed reader sees them.
-func (k *killRun) readChanges(u *up) map[string]int {
+// inTopic is a change in consent.changes, and how often it stands there.
+type inTopic struct {
+	consent.Change
+	times int
+}
+
+// readChanges reads consent.changes, as a read_committed reader sees it.
+func (k *killRun) readChanges(u *up) map[consent.UUID]inTopic {
 	k.t.Helper()
 	client, err := kafka.New(kafka.Config{Brokers: []string{u.Kafka}})
 	if err != nil {
@@ -322,7 +347,7 @@ func (k *killRun) readChanges(u *up) map[string]int {
 	}
 	f := client.NewFetcher(from, kafka.FetchOptions{})
 	defer f.Close()
-	ids := make(map[string]int)
+	changes := make(map[consent.UUID]inTopic)
 	for open := func() bool {
 		return slices.ContainsFunc(all, func(p kafka.Partition) bool { return f.Position(p) < ends[p] })
 	}; open(); {
@@ -336,22 +361,20 @@ func (k *killRun) readChanges(u *up) map[string]int {
 				if err != nil {
 					k.t.Fatal(err)
 				}
-				ids[c.ID.String()]++
+				changes[c.ID] = inTopic{c, changes[c.ID].times + 1}
 			}
 		}
 	}
-	return ids
+	return changes
 }
 
 // replay folds a subject's history, and compares what holds with the decisions.
-func (k *killRun) replay(u *up, subject string, events []consent.Event) (changes []string, wrong int) {
+func (k *killRun) replay(u *up, subject string, events []consent.Event) (changes []consent.Change, wrong int) {
 	var state consent.State
 	for i := range events {
 		var emitted []consent.Change
 		state, emitted, _ = consent.Fold(state, &events[i])
-		for _, c := range emitted {
-			changes = append(changes, c.ID.String())
-		}
+		changes = append(changes, emitted...)
 	}
 	var answer struct {
 		Decisions []struct {
@@ -374,11 +397,11 @@ func (k *killRun) replay(u *up, subject string, events []consent.Event) (changes
 	return changes, wrong
 }
 
-func (k *killRun) untold(changes []string) (n int) {
+func (k *killRun) untold(changes []consent.Change) (n int) {
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) { // retries of the fan-out
 		n = 0
-		for _, id := range changes {
-			if !k.recorder.heard(id) {
+		for i := range changes {
+			if !k.recorder.heard(changes[i].ID.String()) {
 				n++
 			}
 		}
