@@ -34,8 +34,10 @@ type bareWord struct {
 	status  consent.Status
 }
 
+// bareFrame is how long the frame of single-object encoding is.
+const bareFrame = 10
+
 func newBareStripe(names topic.Names) *bareStripe {
-	const frame = 10 // of single-object encoding
 	state, err := schemas.EncodeState(nil, &schemas.StateRow{Tenant: "default", Subject: "user:1", Row: consent.Row{Purpose: "a", Announced: consent.Verdict{Status: consent.None}}})
 	if err != nil {
 		panic(err)
@@ -46,7 +48,7 @@ func newBareStripe(names topic.Names) *bareStripe {
 	}
 	return &bareStripe{
 		states: names.State(), changes: names.Changes(), last: make(map[string]*bareWord),
-		stateFrame: state[:frame], changeFrame: change[:frame],
+		stateFrame: state[:bareFrame], changeFrame: change[:bareFrame],
 	}
 }
 
@@ -151,7 +153,7 @@ var errBare = errors.New("the bare program cannot read the event")
 func readBare(b []byte) (e bareEvent, err error) {
 	absent := []byte{0}
 	e.notice, e.noticeVersion, e.policyVersion, e.model, e.basis = absent, absent, absent, absent, absent
-	r := bareReader{b: b, at: 10} // behind the frame
+	r := bareReader{b: b, at: bareFrame}
 	e.id = r.fixed(16)
 	r.fixed(16) // interaction
 	r.fixed(16) // request
@@ -244,7 +246,10 @@ func (e *bareEvent) appendChange(b []byte, word *bareWord, was consent.Status) [
 	return append(append(b, e.jurisdiction...), 0)      // no test
 }
 
-var bareTypes = map[consent.Status]string{consent.Granted: "consent.granted", consent.Withdrawn: "consent.withdrawn"}
+var bareTypes = map[consent.Status]string{
+	consent.Granted:   (&consent.Change{To: consent.Granted}).Type(),
+	consent.Withdrawn: (&consent.Change{To: consent.Withdrawn}).Type(),
+}
 
 func appendBareAllowed(b []byte, s consent.Status) []byte {
 	if s == consent.None {

@@ -13,8 +13,8 @@ import (
 )
 
 // Table holds what is folded of one partition's subjects: all of it in the local
-// store, and in memory those that were asked for or moved of late. Its States are
-// never changed once they are in it: a reader keeps one for as long as it likes.
+// store, and in memory those that were asked for or moved of late. A reader gets a copy
+// of the rows, since publish writes to the table's, and keeps it for as long as it likes.
 //
 // One goroutine writes, many read. There is one Table per partition, so that a
 // stripe that publishes holds up the readers of one partition only, for the time
@@ -85,7 +85,7 @@ func (t *Table) State(id consent.SubjectID) (*consent.State, error) {
 		return nil, nil
 	}
 	state := p.state
-	state.Rows = slices.Clone(state.Rows) // publish writes to them
+	state.Rows = slices.Clone(state.Rows)
 	return &state, nil
 }
 
