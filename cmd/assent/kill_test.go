@@ -191,8 +191,7 @@ type historyItem struct {
 }
 
 // history reads all of a subject's events, in the order of the log. The history's own is
-// that of recorded_at: on the embedded broker the clock of the gateway, which passes on
-// what came within the same milliseconds in any order.
+// that of recorded_at: on the embedded broker the clock of the gateway, which may be set back.
 func (k *killRun) history(u *up, subject string) []consent.Event {
 	var items []historyItem
 	cursor := ""

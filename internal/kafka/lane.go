@@ -26,14 +26,13 @@ type call struct {
 
 // entry is one record of a call, waiting in a lane.
 type entry struct {
-	call       *call
-	index      int
-	partition  Partition
-	lane       *lane
-	timeMillis int64
-	size       int // upper bound of its encoded bytes
-	deadline   time.Time
-	settled    bool // guarded by call.mu
+	call      *call
+	index     int
+	partition Partition
+	lane      *lane
+	size      int // upper bound of its encoded bytes
+	deadline  time.Time
+	settled   bool // guarded by call.mu
 }
 
 func newCall(records []Record) *call {
@@ -145,8 +144,9 @@ func (l *lane) run() {
 }
 
 // next takes as many entries as fit into one batch and encodes them. Under the lock,
-// so that a caller who gives up knows which of its records are still its own. False when
-// nothing waits: the goroutine ends.
+// so that a caller who gives up knows which of its records are still its own. A record
+// without a time gets that of its batch, so that times do not run against the log. False
+// when nothing waits: the goroutine ends.
 func (l *lane) next() (batch []*entry, ok bool) {
 	var late []*entry
 	defer func() {
@@ -173,7 +173,11 @@ func (l *lane) next() (batch []*entry, ok bool) {
 			break
 		}
 		r := &e.call.records[e.index]
-		l.writer.Add(e.timeMillis, r.Key, r.Value, r.Headers)
+		at := r.Time
+		if at.IsZero() {
+			at = now
+		}
+		l.writer.Add(at.UnixMilli(), r.Key, r.Value, r.Headers)
 		batch = append(batch, e)
 		taken++
 	}

@@ -45,7 +45,7 @@ type Record struct {
 	Key     []byte // nil = null
 	Value   []byte // nil = null: a tombstone on a compacted topic
 	Headers []Header
-	Time    time.Time // zero = now; kept in milliseconds
+	Time    time.Time // zero = when its batch is made; kept in milliseconds
 	// PartitionKey decides the partition in Key's place, where it is not nil: rows of one
 	// subject have keys of their own, and must be in one partition.
 	PartitionKey []byte

@@ -186,17 +186,12 @@ func (p *Producer) prepare(ctx context.Context, call *call) error {
 			}
 			topic = r.Topic
 		}
-		at := r.Time
-		if at.IsZero() {
-			at = now
-		}
 		call.entries[i] = entry{
-			call:       call,
-			index:      i,
-			partition:  Partition{Topic: r.Topic, Index: PartitionFor(r.partitioned(), count)},
-			timeMillis: at.UnixMilli(),
-			size:       size,
-			deadline:   now.Add(p.options.DeliveryTimeout),
+			call:      call,
+			index:     i,
+			partition: Partition{Topic: r.Topic, Index: PartitionFor(r.partitioned(), count)},
+			size:      size,
+			deadline:  now.Add(p.options.DeliveryTimeout),
 		}
 		call.bytes += int64(size)
 	}

@@ -312,6 +312,50 @@ func blockProduce(cluster *kfake.Cluster) (arrived, release chan struct{}) {
 	return arrived, release
 }
 
+func TestProduce_GivesARecordTheTimeOfItsBatchSoThatTimesFollowTheLog(t *testing.T) {
+	ctx := testContext(t)
+	cluster := startBroker(t, 1, []string{"consent.events"})
+	c := connect(t, cluster)
+	p := newProducer(t, c, ProducerOptions{})
+	arrived, release := blockProduce(cluster)
+
+	produced := make(chan error, 2)
+	produce := func(r Record) { _, err := p.Produce(ctx, r); produced <- err }
+	go produce(record("consent.events", "a", 0))
+	receive(t, "a batch at the broker", arrived)
+	go produce(record("consent.events", "a", 1))
+	lane := p.lanes[Partition{"consent.events", 0}]
+	eventually(t, "the second record waits", func() bool {
+		lane.mu.Lock()
+		defer lane.mu.Unlock()
+		return len(lane.queue) == 1
+	})
+	waited := time.Now()
+	eventually(t, "a millisecond later", func() bool { return time.Now().UnixMilli() > waited.UnixMilli() })
+	close(release)
+	for range 2 {
+		if err := receive(t, "an answer", produced); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var times []time.Time
+	f := newFetcher(t, c, allFromStart("consent.events", 1), FetchOptions{})
+	for len(times) < 2 {
+		batches, err := f.Fetch(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range batches {
+			for _, m := range b.Messages {
+				times = append(times, m.Time)
+			}
+		}
+	}
+	if !times[0].Before(waited) || !times[1].After(waited) {
+		t.Fatalf("written at %v and %v: the second one still waited at %v", times[0], times[1], waited)
+	}
+}
+
 func TestProduce_TakesBackWhatWaitsWhenItsCallerGivesUp(t *testing.T) {
 	ctx := testContext(t)
 	cluster := startBroker(t, 1, []string{"consent.events"})
