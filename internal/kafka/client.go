@@ -199,7 +199,7 @@ func (c *Client) persist(ctx context.Context, what string, attempt func(context.
 		if pause.wait(ctx) != nil {
 			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), last)
 		}
-		c.log.Debug("kafka request is repeated", "request", what, "error", err)
+		c.log.Log(ctx, pause.level(), "kafka request is repeated", "request", what, "error", err)
 	}
 }
 
@@ -208,6 +208,7 @@ func (c *Client) persist(ctx context.Context, what string, attempt func(context.
 type backoff struct {
 	first time.Duration // zero = 10 ms
 	last  time.Duration
+	long  int // pauses that were the longest
 }
 
 // step returns the next pause.
@@ -216,14 +217,25 @@ func (b *backoff) step() time.Duration {
 	if first == 0 {
 		first = 10 * time.Millisecond
 	}
-	b.last = min(max(first, 2*b.last), time.Second)
+	if b.last = min(max(first, 2*b.last), time.Second); b.last == time.Second {
+		b.long++
+	}
 	return b.last - time.Duration(rand.Int64N(int64(b.last)/4+1))
+}
+
+// level is what a repetition is worth in the log. A warning, once, when pauses have become as
+// long as they get: after a second or two that is no answer of the "in a moment" kind.
+func (b *backoff) level() slog.Level {
+	if b.long == 1 {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
 }
 
 // wait sleeps for the next pause. The error is that of ctx.
 func (b *backoff) wait(ctx context.Context) error { return sleep(ctx, b.step()) }
 
-func (b *backoff) reset() { b.last = 0 }
+func (b *backoff) reset() { b.last, b.long = 0, 0 }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

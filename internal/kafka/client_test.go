@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/big"
 	"net"
@@ -446,6 +447,27 @@ func TestGraver_PicksTheErrorThatDecides(t *testing.T) {
 			if got := graver(a, b); got != order[max(i, j)] { //nolint:errorlint // the same one
 				t.Errorf("of %v and %v: %v", a, b, got)
 			}
+		}
+	}
+}
+
+func TestBackoff_IsWorthAWarningOnceWhenItHasBecomeLong(t *testing.T) {
+	for _, first := range []time.Duration{0, time.Millisecond} {
+		pause := backoff{first: first}
+		for range 2 { // the second time after a reset
+			var waited, warned time.Duration
+			warnings := 0
+			for range 30 {
+				waited += pause.step()
+				if pause.level() == slog.LevelWarn {
+					warned = waited
+					warnings++
+				}
+			}
+			if warnings != 1 || warned < time.Second || warned > 3*time.Second {
+				t.Errorf("first pause %s: %d warnings, the last after %s", first, warnings, warned)
+			}
+			pause.reset()
 		}
 	}
 }

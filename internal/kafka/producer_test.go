@@ -338,21 +338,9 @@ func TestProduce_GivesARecordTheTimeOfItsBatchSoThatTimesFollowTheLog(t *testing
 			t.Fatal(err)
 		}
 	}
-	var times []time.Time
-	f := newFetcher(t, c, allFromStart("consent.events", 1), FetchOptions{})
-	for len(times) < 2 {
-		batches, err := f.Fetch(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, b := range batches {
-			for _, m := range b.Messages {
-				times = append(times, m.Time)
-			}
-		}
-	}
-	if !times[0].Before(waited) || !times[1].After(waited) {
-		t.Fatalf("written at %v and %v: the second one still waited at %v", times[0], times[1], waited)
+	got := drain(t, ctx, newFetcher(t, c, allFromStart("consent.events", 1), FetchOptions{}), 2)
+	if first, second := got[0].msg.Time, got[1].msg.Time; !first.Before(waited) || !second.After(waited) {
+		t.Fatalf("written at %v and %v: the second one still waited at %v", first, second, waited)
 	}
 }
 

@@ -278,7 +278,7 @@ func (t *Transactor) repeat(ctx context.Context, attempt func(context.Context) e
 			final = final || time.Since(missingSince) > unknownTopicPatience
 		}
 		if !final && pause.wait(ctx) == nil {
-			t.client.log.Debug("kafka transaction request is repeated", "transactional_id", t.options.ID, "error", err)
+			t.client.log.Log(ctx, pause.level(), "kafka transaction request is repeated", "transactional_id", t.options.ID, "error", err)
 			continue
 		}
 		if !final {
