@@ -46,6 +46,9 @@ type Declaration struct {
 	Notices           []NoticeText
 }
 
+// MaxNameBytes bounds what a registry calls something: a notice, a version of it, itself.
+const MaxNameBytes = 128
+
 // NoticeText is one version of a notice in one language.
 type NoticeText struct {
 	Notice

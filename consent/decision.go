@@ -123,6 +123,9 @@ func (c *Catalogue) strictestModel(d *Declaration, asked Jurisdiction, s *State)
 	if model != OptOut || s == nil {
 		return model, asked
 	}
+	if len(s.Whole.Jurisdictions) == maxJurisdictions {
+		return OptIn, asked
+	}
 	for _, j := range s.Whole.Jurisdictions {
 		if c.Model(d, j) != OptOut {
 			return OptIn, j

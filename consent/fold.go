@@ -164,8 +164,9 @@ func (f *folding) addJurisdiction(j Jurisdiction) {
 		return
 	}
 	list := f.state.Whole.Jurisdictions
-	if i, found := slices.BinarySearch(list, j); !found {
-		f.state.Whole.Jurisdictions = slices.Insert(slices.Clip(list), i, j)
+	if i, found := slices.BinarySearch(list, j); !found && i < maxJurisdictions {
+		list = slices.Insert(slices.Clip(list), i, j)
+		f.state.Whole.Jurisdictions = list[:min(len(list), maxJurisdictions)]
 	}
 }
 

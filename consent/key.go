@@ -136,14 +136,14 @@ func record(e *Event) Record {
 		ReceivedAt:    e.ReceivedAt,
 		Channel:       e.Channel,
 		Jurisdiction:  e.Jurisdiction,
-		NoticeID:      e.Notice.ID,
-		NoticeVersion: e.Notice.Version,
+		NoticeID:      word(e.Notice.ID),
+		NoticeVersion: word(e.Notice.Version),
 	}
 	if e.Policy != nil {
 		r.ExpiresAt = e.Policy.ExpiresAt
 		r.Model = e.Policy.Model
 		r.LegalBasis = e.Policy.LegalBasis
-		r.PolicyVersion = e.Policy.Version
+		r.PolicyVersion = word(e.Policy.Version)
 	}
 	if e.Action == Grant && e.Channel == Import && (e.Policy == nil || !e.Policy.HistoryImport) {
 		r.Expressed = false
@@ -160,6 +160,15 @@ func record(e *Event) Record {
 		r.Names, r.OrderAt = e.Carried.EventID, e.Carried.EffectiveAt
 	}
 	return r
+}
+
+// word is a name of the registry's. What is longer than any is none: a restriction may
+// say what it likes there, and the history keeps it, but a row stays small.
+func word(s string) string {
+	if len(s) > MaxNameBytes {
+		return ""
+	}
+	return s
 }
 
 // name notes the event that this one speaks of, and orders this one with it.

@@ -7,8 +7,12 @@ type rowRoom struct {
 	used   int // of it
 }
 
-// roomChunk is how many rows are allocated at once.
-const roomChunk = 1024
+// roomChunk is how many rows are allocated at once, keptChunks of how many the memory is
+// kept for the next batch: one subject with many purposes and many events takes far more.
+const (
+	roomChunk  = 1024
+	keptChunks = 64
+)
 
 // rows gives an empty slice with room for n rows. A nil room gives memory that lasts.
 func (r *rowRoom) rows(n int) []Row {
@@ -28,6 +32,10 @@ func (r *rowRoom) rows(n int) []Row {
 
 // reset takes all back.
 func (r *rowRoom) reset() {
+	if len(r.chunks) > keptChunks {
+		clear(r.chunks[keptChunks:])
+		r.chunks = r.chunks[:keptChunks]
+	}
 	for i := 0; i <= r.at && i < len(r.chunks); i++ {
 		clear(r.chunks[i])
 	}

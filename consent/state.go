@@ -21,11 +21,15 @@ type State struct {
 // [Root], which exists as soon as anything was folded and is never a tombstone.
 type Whole struct {
 	Clock         Instant        // the largest received_at folded
-	Jurisdictions []Jurisdiction // every jurisdiction that an event named, sorted
+	Jurisdictions []Jurisdiction // those that events named, sorted: the first maxJurisdictions of them
 	Links         []LinkRecord   // sorted by To
 	VersionFloor  int64          // versions of new rows go on above it: the highest that an erasure took away
 	Erased        *Record        // the largest erase: what is smaller is not kept
 }
+
+// maxJurisdictions bounds what a subject's row holds: a person has a handful of them.
+// Where there are as many, one of those that are not kept may be strict: all count as opt-in.
+const maxJurisdictions = 64
 
 // Row is what is folded of one purpose node: the largest event of each kind,
 // and what was last announced. An erasure takes rows away: a State after a fold

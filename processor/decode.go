@@ -18,8 +18,8 @@ const (
 )
 
 // maxEventBytes bounds an event that is folded. A state row holds the event of a
-// refusal in full beside up to four records: with this bound it stays below
-// [schemas.MaxPayloadBytes]. The gateway's own bound is an eighth of it.
+// refusal in full, beside records and lists that package consent bounds: with this bound
+// it stays below [schemas.MaxPayloadBytes]. The gateway's own bound is an eighth of it.
 const maxEventBytes = 512 << 10
 
 // refusal is why a record can never be folded.

@@ -86,7 +86,8 @@ type verdict int
 const (
 	// verdictRetry: nothing was done; the same request may succeed after a pause.
 	verdictRetry verdict = iota
-	// verdictReroute: nothing was done, since another broker is responsible; ask which.
+	// verdictReroute: nothing was done, since another broker is responsible; ask which. (But
+	// see produceError.)
 	verdictReroute
 	// verdictIndefinite: nobody knows whether it was done. A reader asks again. A writer
 	// may repeat only what the broker can tell from its first copy (an idempotent batch),
@@ -100,10 +101,13 @@ const (
 
 // classify is the only place that decides what an error means.
 func classify(err error) verdict {
-	if errors.Is(err, ErrClosed) {
+	unsent := new(unsentError)
+	switch sent := !errors.As(err, &unsent); {
+	case sent && errors.Is(err, ErrIndefinite):
+		return verdictIndefinite // a code that says so, or who knew more than the code tells
+	case errors.Is(err, ErrClosed):
 		return verdictFatal // whatever the connection said when it was closed under us
-	}
-	if unsent := new(unsentError); errors.As(err, &unsent) {
+	case !sent:
 		return classifyUnsent(unsent.err)
 	}
 	if code, ok := codeOf(err); ok {

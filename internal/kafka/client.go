@@ -150,7 +150,21 @@ func (t *trackedConn) Close() error {
 	return t.Conn.Close()
 }
 
+// SetDeadline bounds a login too, for which the transport takes the deadline away: a broker
+// that falls silent in the middle of it would keep all others from us. Each exchange sets
+// a deadline of its own first.
+func (t *trackedConn) SetDeadline(at time.Time) error {
+	if at.IsZero() {
+		at = time.Now().Add(t.client.config.RequestTimeout)
+	}
+	return t.Conn.SetDeadline(at)
+}
+
+// dial opens a connection. The transport tries one address after the other in the time of
+// one request: one that swallows everything leaves the others their share of it.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.RequestTimeout/time.Duration(len(c.config.Brokers)))
+	defer cancel()
 	conn, err := c.config.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err

@@ -120,6 +120,8 @@ type reader struct {
 	notBefore    time.Time // no poll until then
 	missingSince time.Time // the topic is unknown since
 	failed       int       // polls in a row
+	heldSince    time.Time // an open transaction holds up what lies behind next, since; zero = none
+	heldTold     bool
 }
 
 // poll is one Fetch request to one broker.
@@ -366,6 +368,7 @@ func (f *Fetcher) take(ctx context.Context, r *reader, answer *kmsg.FetchRespons
 		if b.Next > r.next {
 			f.ready = append(f.ready, readyBatch{Batch: b, from: r.next})
 		}
+		f.noteHeld(r, &b)
 		// What was good before the fault is handed out first: the broker gives the fault again.
 		if err != nil && b.Next == r.next {
 			f.stop(r, err)
@@ -376,6 +379,24 @@ func (f *Fetcher) take(ctx context.Context, r *reader, answer *kmsg.FetchRespons
 		f.stop(r, &CorruptBatchError{Position: Position{r.partition, LastOffset(r.next)}, Err: Code(code)})
 	default:
 		f.retryLater(r, Code(code))
+	}
+}
+
+// heldPatience is how long an open transaction may hold a reader up before that is told: many
+// times as long as one that somebody is working on.
+const heldPatience = 3 * time.Second
+
+// noteHeld says when a transaction that its owner left open holds a reader up: the broker
+// ends it at its time-out, or when somebody takes the owner's id over.
+func (f *Fetcher) noteHeld(r *reader, b *Batch) {
+	switch {
+	case b.Next > r.next || b.LastStable != r.next || b.LastStable >= b.HighWatermark:
+		r.heldSince, r.heldTold = time.Time{}, false
+	case r.heldSince.IsZero():
+		r.heldSince = time.Now()
+	case !r.heldTold && time.Since(r.heldSince) > heldPatience:
+		r.heldTold = true
+		f.client.log.Warn("kafka partition is held up by a transaction that stays open", "partition", r.partition.String(), "next", r.next, "last_stable", b.LastStable, "end", b.HighWatermark)
 	}
 }
 

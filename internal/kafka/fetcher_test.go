@@ -520,3 +520,32 @@ func BenchmarkFetch(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*stored/b.Elapsed().Seconds(), "records/s")
 }
+
+// Of a transaction that nobody ends a reader sees nothing at all.
+func TestFetch_SaysWhenAnOpenTransactionHoldsItUp(t *testing.T) {
+	s := openSite(t)
+	tx := s.transactor(s.client, "a")
+	s.must(tx.Begin(s.ctx, nil, s.all(s.states)))
+	if _, err := tx.Write(s.ctx, records(s.states, "open", 9)); err != nil {
+		t.Fatal(err)
+	}
+	var log journal
+	config := Config{Brokers: s.brokers}
+	keepLog(&log)(&config)
+	c, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f := newFetcher(t, c, allFromStart(s.states, 3), FetchOptions{MaxWait: 50 * time.Millisecond})
+	eventually(t, "a line about it", func() bool {
+		if batches, err := f.Fetch(s.ctx); err != nil || len(batches) > 0 {
+			t.Fatal(batches, err)
+		}
+		return log.has("held up by a transaction")()
+	})
+	s.must(tx.End(s.ctx))
+	if got := drain(t, s.ctx, f, 9); len(got) != 9 {
+		t.Error(got)
+	}
+}

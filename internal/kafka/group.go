@@ -150,16 +150,21 @@ type member struct {
 	pulse      *pulse      // of that generation
 }
 
-// pulse remembers when a generation's last answered heartbeat was sent. It counts on the
-// monotonic clock: a wall clock that steps must not make an owner look alive, or dead.
-type pulse struct{ last atomic.Int64 }
+// pulse remembers when a generation's last answered heartbeat was sent. The clock by which
+// it is older counts. The monotonic one does not see a wall clock that is set back, and
+// stands still while the machine is suspended; the wall clock does not.
+type pulse struct{ monotonic, wall atomic.Int64 }
 
 var processStart = time.Now()
 
-func (p *pulse) beat(at time.Time) { p.last.Store(int64(at.Sub(processStart))) }
+func (p *pulse) beat(at time.Time) {
+	p.monotonic.Store(int64(at.Sub(processStart)))
+	p.wall.Store(at.UnixNano())
+}
 
 func (p *pulse) age() time.Duration {
-	return time.Since(processStart) - time.Duration(p.last.Load())
+	now := time.Now()
+	return max(now.Sub(processStart)-time.Duration(p.monotonic.Load()), time.Duration(now.UnixNano()-p.wall.Load()))
 }
 
 // fatal says that joining again is of no use.

@@ -537,3 +537,18 @@ func TestRunGroup_WaitsForMembersWithAnotherStripeCountToLeave(t *testing.T) {
 	four.stop()
 	two.awaitStripes(2)
 }
+
+// A machine that was suspended wakes with a monotonic clock that did not move.
+func TestPulse_IsAsOldAsTheOlderOfItsClocksSays(t *testing.T) {
+	var p pulse
+	for _, c := range []struct{ monotonic, wall, want time.Duration }{
+		{0, 0, 0}, {time.Minute, 0, time.Minute}, {0, time.Hour, time.Hour}, {time.Minute, -time.Hour, time.Minute},
+	} {
+		p.beat(time.Now())
+		p.monotonic.Add(-int64(c.monotonic))
+		p.wall.Add(-int64(c.wall))
+		if age := p.age(); age < c.want || age > c.want+patience {
+			t.Errorf("%s by the monotonic clock, %s by the wall clock: %s", c.monotonic, c.wall, age)
+		}
+	}
+}

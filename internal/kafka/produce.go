@@ -77,7 +77,12 @@ func produceError(answer *kmsg.ProduceResponseTopicPartition) error {
 	case kafkago.DuplicateSequenceNumber:
 		// Stored long ago, at an offset that the broker no longer remembers.
 		return fmt.Errorf("%w: %w", ErrIndefinite, Code(answer.ErrorCode))
-	default:
-		return fmt.Errorf("%w%s", Code(answer.ErrorCode), remark(answer.ErrorMessage))
 	}
+	err := fmt.Errorf("%w%s", Code(answer.ErrorCode), remark(answer.ErrorMessage))
+	if Code(answer.ErrorCode).verdict() == verdictReroute {
+		// It refused, or it appended the batch, and lost its office while it waited for the others:
+		// the next leader may have it. Source: DelayedProduce.tryComplete of Apache Kafka.
+		return fmt.Errorf("%w: %w", ErrIndefinite, err)
+	}
+	return err
 }

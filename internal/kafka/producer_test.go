@@ -253,6 +253,43 @@ func TestProduce_SaysUnknownWhenTheSequenceIsLostAfterALostAnswer(t *testing.T) 
 	}
 }
 
+// A leader that loses its office while it waits for the others has appended the batch, and
+// answers as one that never was. Nobody may say that such a batch is not in the log; and the
+// next one must not have its sequence, or it would be taken for its copy.
+func TestProduce_WhatADeposedLeaderTookIsUnknownAndHidesNothing(t *testing.T) {
+	s := openSite(t)
+	c, line := s.connect()
+	p := newProducer(t, c, ProducerOptions{DeliveryTimeout: time.Second})
+	to := func(value string) Record { return Record{Topic: s.events, Key: keyOf(0, 3), Value: []byte(value)} }
+	if _, err := p.Produce(s.ctx, to("first")); err != nil {
+		t.Fatal(err)
+	}
+	line.disturb(func(k kmsg.Key) fate {
+		if k == kmsg.Produce {
+			return deposed
+		}
+		return delivered
+	})
+	var failed *ProduceError
+	if _, err := p.Produce(s.ctx, to("second")); !errors.As(err, &failed) || failed.Results[0].Outcome != Unknown || !errors.Is(err, ErrIndefinite) {
+		t.Errorf("of a batch that a deposed leader took: %v", err)
+	}
+	line.disturb(nil)
+	if _, err := p.Produce(s.ctx, to("third")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.visible(s.events)[0]; !slices.Equal(got, []string{"first", "second", "third"}) {
+		t.Errorf("in the log: %v", got)
+	}
+	line.next(kmsg.Produce, deposed)
+	if _, err := p.Produce(s.ctx, to("fourth")); err != nil { // the next leader knows its copy
+		t.Fatal(err)
+	}
+	if got := s.visible(s.events)[0]; len(got) != 4 {
+		t.Errorf("in the log: %v", got)
+	}
+}
+
 func TestProduce_TellsWhichRecordsOfACallAreWritten(t *testing.T) {
 	ctx := testContext(t)
 	cluster := startBroker(t, 3, []string{"consent.events"})
@@ -501,4 +538,23 @@ func BenchmarkProduce(b *testing.B) {
 		})
 		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	})
+}
+
+func TestProduce_IsUnknownWhenTheClientIsClosedUnderABatch(t *testing.T) {
+	ctx := testContext(t)
+	cluster := startBroker(t, 1, []string{"consent.events"})
+	c := connect(t, cluster)
+	p := newProducer(t, c, ProducerOptions{})
+	arrived, release := blockProduce(cluster)
+	defer close(release)
+	answer := make(chan error, 1)
+	go func() { _, err := p.Produce(ctx, record("consent.events", "a", 0)); answer <- err }()
+	receive(t, "a batch at the broker", arrived)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var failed *ProduceError
+	if err := receive(t, "the answer", answer); !errors.As(err, &failed) || failed.Results[0].Outcome != Unknown || !errors.Is(err, ErrClosed) {
+		t.Errorf("of a batch at the broker: %v", err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -196,6 +198,7 @@ const (
 	cut             // the connection breaks before the request is sent
 	unanswered      // the broker carries it out, and the answer is lost
 	late            // the connection breaks, and the request arrives when the test lets it
+	deposed         // a Produce is carried out, by a leader that loses its office before it answers
 )
 
 var errLine = errors.New("the line is disturbed")
@@ -243,7 +246,9 @@ type lineConn struct {
 	net.Conn
 	line     *line
 	lose     bool // the next answer
-	detached bool // kept for a late request
+	depose   bool
+	rest     []byte // of an answer that was altered
+	detached bool   // kept for a late request
 }
 
 func (c *lineConn) Write(b []byte) (int, error) {
@@ -256,6 +261,8 @@ func (c *lineConn) Write(b []byte) (int, error) {
 		return 0, errLine
 	case unanswered:
 		c.lose = true
+	case deposed:
+		c.depose = true
 	case late:
 		c.detached = true
 		frame := slices.Clone(b)
@@ -273,12 +280,40 @@ func (c *lineConn) Write(b []byte) (int, error) {
 }
 
 func (c *lineConn) Read(b []byte) (int, error) {
+	if c.depose {
+		c.depose = false
+		if err := c.alter(); err != nil {
+			return 0, err
+		}
+	}
+	if len(c.rest) > 0 {
+		n := copy(b, c.rest)
+		c.rest = c.rest[n:]
+		return n, nil
+	}
 	n, err := c.Conn.Read(b)
 	if c.lose && n > 0 { // it is answered: the broker has carried it out
 		_ = c.Conn.Close()
 		return 0, errLine
 	}
 	return n, err
+}
+
+// alter reads the answer to a Produce, and puts the code of a leader that is none any more
+// in place of its first.
+func (c *lineConn) alter() error {
+	c.rest = make([]byte, 4)
+	if _, err := io.ReadFull(c.Conn, c.rest); err != nil {
+		return err
+	}
+	c.rest = append(c.rest, make([]byte, binary.BigEndian.Uint32(c.rest))...)
+	if _, err := io.ReadFull(c.Conn, c.rest[4:]); err != nil {
+		return err
+	}
+	const name = 4 + 4 + 4 // behind size, correlation id and number of topics
+	code := name + 2 + int(binary.BigEndian.Uint16(c.rest[name:])) + 4 + 4
+	binary.BigEndian.PutUint16(c.rest[code:], uint16(kafkago.NotLeaderForPartition))
+	return nil
 }
 
 // Close leaves the connection of a late request open for it.

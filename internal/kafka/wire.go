@@ -54,6 +54,11 @@ const (
 	controller int32 = -2
 )
 
+// slowAnswer is how long a request without an answer says nothing, beside the time that a
+// broker may hold it on purpose. Whoever waits for it may be held up for far longer, and
+// go on at last as if nothing had been.
+const slowAnswer = 3 * time.Second
+
 // maxAnswerBytes bounds an answer: a larger size is a broken stream, not data.
 const maxAnswerBytes = 512 << 20
 
@@ -190,10 +195,16 @@ func (c *Client) sendInto(ctx context.Context, to int32, wait time.Duration, req
 	if to != anyBroker {
 		message = routedExchange{x, to}
 	}
+	slow := time.AfterFunc(slowAnswer+wait, func() {
+		c.log.Warn("kafka does not answer", "request", kmsg.NameForKey(req.Key()), "broker", to, "for", slowAnswer+wait)
+	})
+	defer slow.Stop()
 	if err := c.roundTrip(ctx, message); err != nil {
 		name := kmsg.NameForKey(req.Key())
 		if x.state.CompareAndSwap(exchangeWaiting, exchangeAbandoned) {
 			err = &unsentError{err}
+		} else if errors.Is(err, ErrClosed) {
+			err = fmt.Errorf("%w: %w", ErrIndefinite, err) // it may have arrived
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -52,10 +52,10 @@ func (f *purposesFile) notice(m *strictyaml.Mapping, p *purposeEntry) (n consent
 	version, hasVersion := m.Need("version", "a text that changes gets a new one, such as \"1\"")
 	tongue, hasLanguage := m.Need("language", "say in which language it is, such as en")
 	if hasID {
-		n.ID, hasID = id.Text(maxNoticeID)
+		n.ID, hasID = id.Text(consent.MaxNameBytes)
 	}
 	if hasVersion {
-		n.Version, hasVersion = version.Text(maxNoticeID)
+		n.Version, hasVersion = version.Text(consent.MaxNameBytes)
 	}
 	if hasLanguage {
 		if n.Language, hasLanguage = tongue.Text(35); hasLanguage && !language.MatchString(n.Language) {

@@ -12,7 +12,6 @@ const (
 	maxTitle       = 200
 	maxDescription = 4000
 	maxName        = 200
-	maxNoticeID    = 128
 )
 
 // purposesFile is one purposes.yaml while it is read.
