@@ -2,6 +2,7 @@ package consent_test
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/assent-dev/assent/consent"
@@ -79,5 +80,37 @@ func TestNamed_AGrantStaysTakenBackWhateverInvalidatesFollow(t *testing.T) {
 		if row := s.Row("m"); row.Yes == nil || row.Announced.Status != consent.Invalidated || row.Announced.Allowed != consent.Denied {
 			t.Errorf("order %d: it is %v", i, row.Announced)
 		}
+	}
+}
+
+// However many jurisdictions somebody names, a row stays small, the same in any order; and
+// one that is not kept any more is not forgotten where it would deny.
+func TestJurisdictions_AreBoundedAndAFullListIsStrict(t *testing.T) {
+	const many = 100
+	at := func(i int) consent.Jurisdiction {
+		return consent.Jurisdiction([]byte{'U', 'S', '-', 'A' + byte(i/26), 'A' + byte(i%26)})
+	}
+	strict := at(many - 1) // the last of them in the alphabet
+	declared := &consent.Declaration{ID: "m", Models: consent.ByJurisdiction[consent.Model]{"US": consent.OptOut, strict: consent.OptIn}, LegalBasis: consent.BasisConsent}
+	catalogue := consent.NewCatalogue("default", "v1", []*consent.Declaration{declared})
+	allowed := func(s *consent.State) bool {
+		return consent.Decide(s, catalogue, consent.Query{Purpose: "m", Jurisdiction: "US", At: 1000}).Allowed
+	}
+	var forward, backward consent.State
+	for i := range many {
+		up, down := invalidation(uint64(i+1), 0, 1), invalidation(uint64(many-i), 0, 1)
+		up.Purpose, up.Jurisdiction, down.Purpose, down.Jurisdiction = "other", at(i), "other", at(many-1-i)
+		forward, _, _ = consent.Fold(forward, &up)
+		backward, _, _ = consent.Fold(backward, &down)
+		if got, want := allowed(&forward), i < 63; got != want {
+			t.Fatalf("with %d jurisdictions on record: allowed %v, want %v", i+1, got, want)
+		}
+		if allowed(&backward) {
+			t.Fatalf("allowed, though %s was named", strict)
+		}
+	}
+	a, b := forward.Whole.Jurisdictions, backward.Whole.Jurisdictions
+	if len(a) != 64 || !slices.Equal(a, b) {
+		t.Fatalf("kept: %v and %v", a, b)
 	}
 }

@@ -110,3 +110,37 @@ func TestProcessor_TheLocalStoreIsNeverAheadOfTheCommittedOffset(t *testing.T) {
 		})
 	}
 }
+
+// What is read from the store again is what was folded, whatever a purpose is called: the
+// key of a test state ends with a name that a purpose may have.
+func TestProcessor_APurposeMayBeCalledTest(t *testing.T) {
+	r := seed(t)
+	w := newWorld(t, 1)
+	dir := t.TempDir()
+	start := func() *running {
+		p := w.start(func(c *Config) { c.StateDir = dir })
+		p.awaitFolded()
+		p.awaitReady()
+		return p
+	}
+	tried := event(r, anna, consent.Grant, "test", 3)
+	tried.Test = true
+	w.publish(event(r, anna, consent.Grant, "test.email", 1), event(r, anna, consent.Withdraw, "test", 2), tried, event(r, ben, consent.Grant, "test", 3))
+	for range 2 { // folded, and read from the store
+		p := start()
+		state, _ := p.state(anna, false)
+		if d := consent.Decide(state, &consent.Catalogue{}, consent.Query{Purpose: "test.email", At: base.Add(time.Hour)}); d.Allowed || d.Status != consent.Withdrawn {
+			t.Errorf("below a purpose that was withdrawn: %s, allowed %v", d.Status, d.Allowed)
+		}
+		p.requireStates()
+		p.stop()
+	}
+	p := start()
+	again := event(r, anna, consent.Withdraw, "test", 5)
+	again.Test = true
+	w.publish(event(r, ben, consent.Withdraw, "test", 4), again)
+	p.awaitFolded()
+	p.requireStates()
+	p.stop()
+	w.requireReference()
+}

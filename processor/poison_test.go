@@ -313,3 +313,57 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 		}
 	})
 }
+
+// Whatever accepted events say, the row that they make can be written: one that is too large
+// would stop its partition.
+func TestFolding_NoRowIsTooLarge(t *testing.T) {
+	r := seed(t)
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	table := newTable(rows, 1<<30)
+	long := strings.Repeat("x", 60<<10)
+	var events []consent.Event
+	add := func(action consent.Action, change func(*consent.Event)) {
+		e := event(r, anna, action, consent.Root, len(events))
+		e.Notice.ID, e.Notice.Version, e.Policy.Version = long, long, long
+		change(&e)
+		events = append(events, e)
+	}
+	longest := func(i int) consent.Subject {
+		number := fmt.Sprint(i)
+		return consent.Subject("user:" + strings.Repeat("a", 251-len(number)) + number)
+	}
+	for i := range 400 {
+		add(consent.Invalidate, func(e *consent.Event) {
+			e.Invalidates = &consent.EventRef{EventID: newUUID(r)}
+			e.Jurisdiction = consent.Jurisdiction([]byte{'U', 'S', '-', 'A' + byte(i/26), 'A' + byte(i%26)})
+		})
+		add(consent.Link, func(e *consent.Event) { e.LinkTo = longest(i) })
+		add(consent.Unlink, func(e *consent.Event) { e.LinkTo = longest(i) })
+	}
+	add(consent.Erase, func(e *consent.Event) { e.EffectiveAt = base })
+	add(consent.Invalidate, func(*consent.Event) {})
+	add(consent.Withdraw, func(e *consent.Event) {
+		e.Evidence = consent.Evidence{Reference: long, PageURL: long, UserAgent: long, IP: long}
+		e.Source = long
+		if err := schemas.SetOriginal(e); err != nil {
+			t.Fatal(err)
+		}
+		if n := e.Original.Bytes(); n < maxEventBytes*9/10 || n > maxEventBytes {
+			t.Fatalf("the event has %d bytes: it is to be as large as may be", n)
+		}
+	})
+	f := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
+	for i := range events {
+		if err := f.add(&events[i], kafka.LastOffset(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writes, err := new(encoding).states(f.moved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range writes {
+		t.Logf("%s: %d of %d bytes", w.record.Key, len(w.record.Value), schemas.MaxPayloadBytes)
+	}
+}

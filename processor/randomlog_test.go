@@ -30,7 +30,8 @@ func event(r *rand.Rand, subject consent.Subject, action consent.Action, purpose
 	}
 }
 
-var allPurposes = []consent.Purpose{"*", "a", "m", "m.e", "m.s"}
+// One has the name that ends the keys of test states.
+var allPurposes = []consent.Purpose{"*", "test", "m", "m.e", "m.s"}
 
 // randomLog is a log of events over few subjects and purposes: late ones, repeated
 // ones, with and without expiry, jurisdictions, double opt-in and its confirmation,

@@ -270,6 +270,9 @@ func (s *stripe) write(ctx context.Context, b *batch) error {
 // takeNote notes what the transaction wrote for the partition. Where it wrote
 // nothing, the note of the one before stays.
 func (pb *partBatch) takeNote(changes, rows []kafka.Position) {
+	if pb.next == pb.begins {
+		return // withheld: what it took for told already is told no further than before
+	}
 	if len(rows) > 0 {
 		pb.note.from, pb.note.states = pb.begins, span{}
 		for _, p := range rows {

@@ -44,8 +44,10 @@ type place struct {
 	fold  *subjectFold  // in the batch in hand, nil = not in it. Of the stripe's goroutine alone
 }
 
-// take copies a State that ends with its batch: of its rows what was written to.
-func (p *place) take(s *subjectFold) {
+// take copies a State that ends with its batch: of its rows what was written to. It gives
+// by how many bytes the place grew.
+func (p *place) take(s *subjectFold) int64 {
+	was := p.bytes()
 	rows := p.state.Rows
 	if !s.sameRows() {
 		rows = slices.Clone(s.state.Rows)
@@ -58,6 +60,7 @@ func (p *place) take(s *subjectFold) {
 	}
 	p.state, p.known = s.state, true
 	p.state.Rows = rows
+	return p.bytes() - was
 }
 
 var errTableClosed = errors.New("the partition was given away")
@@ -149,7 +152,7 @@ func (t *Table) load(id consent.SubjectID) (*consent.State, error) {
 	var unreadable error
 	prefix := append(id.Key(), '|')
 	err := t.rows.Subject(prefix, func(key, value []byte) error {
-		if bytes.HasSuffix(key, []byte("|test")) != id.Test {
+		if schemas.IsTestKey(key) != id.Test {
 			return nil
 		}
 		row, err := schemas.DecodeState(value)
@@ -197,7 +200,7 @@ func (t *Table) publish(moved []*subjectFold) {
 	t.published++
 	t.held = true
 	for _, m := range moved {
-		m.place.take(m)
+		t.youngBytes += m.place.take(m) // whoever was folded is among the young
 	}
 }
 

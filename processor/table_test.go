@@ -42,13 +42,51 @@ func TestTable_KeepsWhatItsLimitAllows(t *testing.T) {
 	}
 }
 
+// What a subject becomes once it is in memory counts too.
+func TestTable_KeepsWhatItsLimitAllowsOfSubjectsThatGrow(t *testing.T) {
+	r := seed(t)
+	rows, closeStore := openRows(t)
+	defer closeStore()
+	const limit = 1 << 20
+	table := newTable(rows, limit)
+	table.begin()
+	for batch := range 40 {
+		var events []consent.Event
+		for i := range 20 {
+			for p := range 20 { // nobody wants anything
+				events = append(events, event(r, consent.Subject(fmt.Sprintf("user:%d", batch*20+i)), consent.Refuse, consent.Purpose(fmt.Sprintf("p%d", p)), batch))
+			}
+		}
+		foldAndStore(t, table, batch*len(events), events...)
+		var held int64
+		for _, places := range []map[consent.SubjectID]*place{table.young, table.old} {
+			for _, p := range places {
+				held += p.bytes()
+			}
+		}
+		if held > 2*limit {
+			t.Fatalf("%d KiB are in memory after %d subjects, which may have %d KiB", held>>10, (batch+1)*20, limit>>10)
+		}
+	}
+}
+
 // withdrawn folds a withdrawal of subject number i, and stores it.
 func withdrawn(t *testing.T, r *rand.Rand, table *Table, i int) consent.SubjectID {
 	t.Helper()
 	e := event(r, consent.Subject(fmt.Sprintf("user:%d", i)), consent.Withdraw, "m", i)
+	foldAndStore(t, table, i, e)
+	return consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject}
+}
+
+// foldAndStore does with a batch of events what a stripe does.
+func foldAndStore(t *testing.T, table *Table, offset int, events ...consent.Event) {
+	t.Helper()
 	f := newFolding(table, (*consent.Folder).Fold, new(slab[subjectFold]))
-	if err := f.add(&e, kafka.LastOffset(i)); err != nil {
-		t.Fatal(err)
+	table.hold()
+	for i := range events {
+		if err := f.add(&events[i], kafka.LastOffset(offset+i)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	moved := f.moved()
 	writes, err := new(encoding).states(moved)
@@ -57,13 +95,14 @@ func withdrawn(t *testing.T, r *rand.Rand, table *Table, i int) consent.SubjectI
 	}
 	table.publish(moved)
 	f.reset()
+	var stored []store.Row
 	for _, w := range writes {
-		if err := table.rows.Write([]store.Row{{Key: w.record.Key, Value: w.record.Value}}, store.Mark{}); err != nil {
-			t.Fatal(err)
-		}
+		stored = append(stored, store.Row{Key: w.record.Key, Value: w.record.Value})
+	}
+	if err := table.rows.Write(stored, store.Mark{}); err != nil {
+		t.Fatal(err)
 	}
 	table.saved()
-	return consent.SubjectID{Tenant: e.Tenant, Subject: e.Subject}
 }
 
 // A table over an empty store knows without a look at it who is not on record, and only

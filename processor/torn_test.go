@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"testing"
@@ -228,5 +229,16 @@ func TestCommitNote_RoundTripsAndRefusesOthers(t *testing.T) {
 		if n, err := parseNote(text); err == nil {
 			t.Errorf("%q was taken for %+v", text, n)
 		}
+	}
+}
+
+// A share that is withheld told nothing: what a torn transaction told is told still.
+func TestPartBatch_AWithheldShareLeavesTheNoteAlone(t *testing.T) {
+	told := commitNote{from: 3, states: span{1, 2}, changes: span{4, 6}, seen: 4}
+	pb := partBatch{part: &partition{seenEnd: 6}, begins: 5, next: 9, note: told, retold: span{5, 6}, folding: newFolding(newTable(nil, 1), (*consent.Folder).Fold, new(slab[subjectFold]))}
+	pb.withhold(errors.New("a row cannot be written"))
+	pb.takeNote(nil, nil)
+	if pb.note != told || pb.next != 5 {
+		t.Errorf("goes on at %d with %s, want %s", pb.next, pb.note, told)
 	}
 }

@@ -115,6 +115,10 @@ func AppendStateKey(dst []byte, t consent.Tenant, s consent.Subject, p consent.P
 
 const testSuffix = "|test"
 
+// IsTestKey reports whether a row's key is one of a test state. A purpose may be called
+// test too: how the key ends does not tell.
+func IsTestKey(key []byte) bool { return bytes.Count(key, []byte{'|'}) == 3 }
+
 // ParseStateKey takes a row's key apart. A tombstone has nothing else.
 func ParseStateKey(key []byte) (t consent.Tenant, s consent.Subject, p consent.Purpose, test bool, err error) {
 	parts := bytes.Split(key, []byte{'|'})
