@@ -38,7 +38,8 @@
 // ClickHouse must remember tokens for longer than 2 minutes: the tables keep the
 // last 20,000 blocks, and a claim writes at most one block a partition each
 // flush interval. Its clock and ours may differ by at most 30 s, which is checked
-// at the start. A committed offset that expired (Kafka keeps it for 7 days after a
+// at the start; a part that is written for longer than that after T is not waited for. A
+// committed offset that expired (Kafka keeps it for 7 days after a
 // group's last member) while the table has rows stops the partition with an alarm.
 //
 // # Goroutines

@@ -115,7 +115,9 @@ var errNotYetLate = errors.New("waiting until the deadline of the announced bloc
 // errCommit marks the errors that end the claim.
 var errCommit = errors.New("commit")
 
-// repeat is one try at a pending range.
+// repeat is one try at a pending range. An insert that is refused as too late while it is
+// not by our clock ends nothing: an earlier one may have passed that check, and its part
+// be on its way to the disk. Like one without an answer it is counted when T has passed by every clock.
 func (w *writer) repeat(ctx context.Context, rows []table.Row, p *pending) (complete bool, err error) {
 	now := w.sink.now()
 	inTime := now.Before(p.before)
@@ -123,7 +125,7 @@ func (w *writer) repeat(ctx context.Context, rows []table.Row, p *pending) (comp
 		return false, errNotYetLate
 	}
 	if inTime && p.n == 0 {
-		if err := w.insert(ctx, rows, *p); err != nil && !errors.Is(err, table.ErrTooLate) {
+		if err := w.insert(ctx, rows, *p); err != nil {
 			return false, err
 		}
 	}
@@ -132,7 +134,7 @@ func (w *writer) repeat(ctx context.Context, rows []table.Row, p *pending) (comp
 		return err == nil, err
 	}
 	if inTime && p.n > 0 {
-		if err := w.insert(ctx, missing, *p); err != nil && !errors.Is(err, table.ErrTooLate) {
+		if err := w.insert(ctx, missing, *p); err != nil {
 			return false, err
 		}
 		if missing, err = w.missing(ctx, missing); err != nil || len(missing) == 0 {

@@ -305,6 +305,26 @@ func TestWriter_WaitsUntilTheDeadlineHasPassedByEveryClock(t *testing.T) {
 	b.requireOnce(t, 0, 9)
 }
 
+// ClickHouse's clock is ahead. An insert passed its check in time and lost its connection; its
+// part is not there yet when the repeat is refused as too late.
+func TestWriter_ARefusalAsTooLateIsNoProofThatEarlierInsertsAreOver(t *testing.T) {
+	b := newBench(t)
+	b.engine.skew = 5 * time.Second
+	p := pending{last: 9, before: b.clock.t.Add(4 * time.Second)}
+	w := b.writer()
+	if complete, err := w.repeat(t.Context(), rowsOf(0, 9), &p); complete || !errors.Is(err, table.ErrTooLate) || p.n != 0 {
+		t.Fatalf("complete %t, %v, n %d: it did not wait", complete, err, p.n)
+	}
+	b.engine.tokens[p.token(testPart, 0)] = true // the part lands
+	for o := range kafka.LastOffset(10) {
+		b.engine.rows[o]++
+	}
+	if err := w.settle(t.Context(), rowsOf(0, 9), p); err != nil {
+		t.Fatal(err)
+	}
+	b.requireOnce(t, 0, 9)
+}
+
 func TestWriter_OfAPartlyWrittenRangeOnlyWhatIsMissingIsInserted(t *testing.T) {
 	b := newBench(t)
 	for o := range kafka.LastOffset(5) { // a block over two months: one of its parts is there

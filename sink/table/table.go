@@ -34,8 +34,9 @@ const MaxRows = 1_000_000
 
 const insertTimeout = 30 * time.Second
 
-// Insert writes rows as one block. Whatever the error, the outcome is unknown,
-// unless it is ErrTooLate: insert the same rows under the same token again, or count.
+// Insert writes rows as one block. Whatever the error, the outcome is unknown: insert the
+// same rows under the same token again, or count. ErrTooLate says that this one is not
+// there; of an earlier one it says nothing.
 // before has whole seconds.
 func (d *DB) Insert(ctx context.Context, t *Table, rows []Row, token string, before time.Time) error {
 	if len(rows) > MaxRows {
