@@ -34,7 +34,10 @@ type Faults []Fault
 func (f Faults) Error() string {
 	parts := make([]string, len(f))
 	for i, x := range f {
-		parts[i] = string(x.Code) + " (" + x.Field + ")"
+		parts[i] = string(x.Code)
+		if x.Field != "" {
+			parts[i] += " (" + x.Field + ")"
+		}
 	}
 	return "event breaks " + strings.Join(parts, ", ")
 }

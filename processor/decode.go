@@ -17,10 +17,9 @@ const (
 	codeWrongPartition = "wrong_partition"
 )
 
-// maxEventBytes bounds an event that is folded. A state row holds the event of a
-// refusal in full, beside records and lists that package consent bounds: with this bound
-// it stays below [schemas.MaxPayloadBytes]. The gateway's own bound is an eighth of it.
-const maxEventBytes = 512 << 10
+// maxEventBytes bounds an event that is folded, so that its row can be written. The
+// gateway writes none above half of it.
+const maxEventBytes = schemas.MaxEventBytes
 
 // refusal is why a record can never be folded.
 type refusal struct{ code, reason string }

@@ -314,6 +314,52 @@ func FuzzDecode_NeverPanicsAndAnEventHasItsKey(f *testing.F) {
 	})
 }
 
+// What the gateway writes at most, and what a link makes of it at most: the event names all
+// the subjects that it can have come through.
+func TestDecode_TheLargestThatTheGatewayWritesIsFoldedAndCarried(t *testing.T) {
+	r := seed(t)
+	long := func(i int) consent.Subject {
+		return consent.Subject(fmt.Sprintf("user:%0251d", i))
+	}
+	e := event(r, anna, consent.Withdraw, "m", 1)
+	e.Subject = long(-1)
+	via := make([]consent.Subject, 256)
+	for i := range via {
+		via[i] = long(i)
+	}
+	texts := strings.Repeat("x", 60<<10)
+	e.Evidence = consent.Evidence{Reference: texts, PageURL: texts, UserAgent: texts, IP: texts}
+	value, err := schemas.EncodeEvent(nil, &e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Source = strings.Repeat("x", maxEventBytes/2-len(value)-4)
+	decoded := func(e *consent.Event) int {
+		t.Helper()
+		value, err := schemas.EncodeEvent(nil, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &kafka.Message{Key: e.Key(), Value: value, Time: e.ReceivedAt.Time()}
+		if refused := decode(m, 1, new(schemas.Folding)); refused != nil {
+			t.Errorf("an event of %d bytes is not folded: %+v", len(value), refused)
+		}
+		return len(value)
+	}
+	if n := decoded(&e); n > maxEventBytes/2 || n < maxEventBytes/2-16 {
+		t.Fatalf("the event has %d bytes: it is to be as large as may be", n)
+	}
+	e.Carried = &consent.Carried{Subject: anna, EventID: newUUID(r), EffectiveAt: e.EffectiveAt, Via: via}
+	link := event(r, e.Subject, consent.Link, consent.Root, 2)
+	link.LinkTo = long(-2)
+	state, _, _ := consent.Fold(consent.State{}, &link)
+	_, _, carried := consent.Fold(state, &e)
+	if len(carried) != 1 || len(carried[0].Carried.Via) != len(via) {
+		t.Fatalf("%d events are carried", len(carried))
+	}
+	decoded(&carried[0])
+}
+
 // Whatever accepted events say, the row that they make can be written: one that is too large
 // would stop its partition.
 func TestFolding_NoRowIsTooLarge(t *testing.T) {

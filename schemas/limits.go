@@ -6,6 +6,13 @@ import "github.com/assent-dev/assent/consent"
 // default bound of a Kafka broker.
 const MaxPayloadBytes = 1 << 20
 
+// MaxEventBytes bounds an event that is folded, frame included. A state row holds the
+// event of a refusal in full, beside records and lists that package consent bounds: with
+// this bound the row stays below [MaxPayloadBytes]. Of what subjects said the gateway
+// writes no event above half of it, so that a copy that a link carries, with the
+// subjects that it came through (64 KiB of them), is folded too.
+const MaxEventBytes = MaxPayloadBytes / 2
+
 // maxFieldBytes bounds one text or byte field, but for a dead letter's value.
 const maxFieldBytes = 64 << 10
 

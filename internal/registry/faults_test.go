@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -356,4 +357,28 @@ func TestLoad_WarnsOfWhatIsAllowedAndLooksWrong(t *testing.T) {
 			}
 		})
 	}
+}
+
+// idsOf declares purposes whose ids have so many bytes together, one in each line from
+// the second on. No id has more than 250.
+func idsOf(bytes int) string {
+	var b strings.Builder
+	b.WriteString("purposes:\n")
+	for i := 0; bytes > 0; i++ {
+		id := fmt.Sprintf("p%04d", i) + strings.Repeat("a", 245)
+		id = id[:min(len(id), bytes)]
+		bytes -= len(id)
+		fmt.Fprintf(&b, "  - {id: %s, title: T, legal_basis: contract}\n", id)
+	}
+	return b.String()
+}
+
+func TestLoad_BoundsTheIDsThatOneWithdrawalNames(t *testing.T) {
+	p, d := files(idsOf(128<<10), "")
+	if _, err := LoadBytes(p, d, Options{}); err != nil {
+		t.Errorf("128 KiB of ids: %s", Explain(err))
+	}
+	const want = "p.yaml:526:10: the purpose ids of this file have more than 128 KiB together: shorten them or declare fewer"
+	oneFault(t, idsOf(128<<10+1), "", want)
+	oneFault(t, idsOf(256<<10), "", want)
 }

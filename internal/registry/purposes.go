@@ -12,6 +12,9 @@ const (
 	maxTitle       = 200
 	maxDescription = 4000
 	maxName        = 200
+	// The ids of one file together. An event about * names them all as what it covers,
+	// and must fit into its record, whatever is left out of it.
+	maxIDs = 128 << 10
 )
 
 // purposesFile is one purposes.yaml while it is read.
@@ -185,6 +188,7 @@ func (f *purposesFile) purposes(top *strictyaml.Mapping) {
 		return
 	}
 	seen := map[consent.Purpose]int{}
+	idBytes := 0
 	for _, item := range v.List("purposes") {
 		m, ok := item.Mapping()
 		if !ok {
@@ -199,6 +203,10 @@ func (f *purposesFile) purposes(top *strictyaml.Mapping) {
 			continue
 		}
 		seen[p.ID] = p.at.Line
+		before := idBytes
+		if idBytes += len(p.ID); before <= maxIDs && idBytes > maxIDs {
+			p.at.Fault("the purpose ids of this file have more than %d KiB together: shorten them or declare fewer, since a withdrawal of all purposes names each of them in one record", maxIDs>>10)
+		}
 		f.declared = append(f.declared, p)
 	}
 }

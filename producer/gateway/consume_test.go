@@ -14,6 +14,7 @@ import (
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/producer/intake"
 	"github.com/assent-dev/assent/schemas"
 )
 
@@ -156,6 +157,97 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 	r.stop()
 	if log := r.log.String(); strings.Contains(log, "jane") || strings.Contains(log, "random bytes") || !strings.Contains(log, at[0].String()) {
 		t.Errorf("the log tells a payload, or no position:\n%s", log)
+	}
+}
+
+// large gives the event with texts that make its value as many bytes as asked for, or a
+// few less.
+func large(t testing.TB, e consent.Event, size int) consent.Event {
+	t.Helper()
+	texts := []*string{&e.Evidence.Reference, &e.Evidence.PageURL, &e.Evidence.UserAgent, &e.Evidence.IP, &e.Evidence.TCString, &e.Evidence.GPPString, &e.Evidence.Token, &e.Source, &e.Property}
+	for left := size - len(encoded(t, e)) - 3*len(texts); left > 0; texts = texts[1:] {
+		n := min(left, 60<<10)
+		*texts[0] = strings.Repeat("x", n)
+		left -= n
+	}
+	return e
+}
+
+func TestIntake_AWithdrawalThatIsTooLargeToBeFoldedIsWrittenWithoutItsTexts(t *testing.T) {
+	r := newRig(t)
+	small := large(t, withdrawEvent(1), maxValueBytes-1<<10)
+	before := large(t, withdrawEvent(2), maxValueBytes+1<<10)
+	before.Jurisdiction = "FR"
+	link := large(t, withdrawEvent(3), maxValueBytes+1<<10)
+	link.Action, link.LinkTo = consent.Link, "user:4"
+	r.publish(encoded(t, small), encoded(t, before), encoded(t, link), encoded(t, large(t, withdrawEvent(5), schemas.MaxEventBytes+9<<10)), encoded(t, large(t, grantEvent(6), maxValueBytes+1<<10)))
+	r.eventually("all but the grant are in the log", func() bool { return len(r.read(r.topics.Events())) == 4 })
+	for _, m := range r.read(r.topics.Events()) {
+		if len(m.value) > maxValueBytes {
+			t.Errorf("%s has %d bytes: a link's copy of it may never be folded", m.Position, len(m.value))
+		}
+	}
+	for _, e := range r.events() {
+		switch bare := e.Source == "" && e.Evidence == (consent.Evidence{}); e.Subject {
+		case "user:1":
+			if bare {
+				t.Error("a withdrawal that fits has lost its texts")
+			}
+		case "user:3":
+			if !bare || e.Action != consent.Link || e.LinkTo != "user:4" {
+				t.Errorf("the link: %.300v", e)
+			}
+		default:
+			if !bare || e.Action != consent.Withdraw || e.Purpose != "marketing.email" || e.Policy == nil || (e.Subject == "user:2") != (e.Jurisdiction == "FR") {
+				t.Errorf("a withdrawal: %.300v", e)
+			}
+		}
+	}
+	r.eventually("the grant is a dead letter", func() bool { return len(r.deadLetters()) == 1 })
+	if l := r.deadLetters()[0]; l.Code != "malformed" || !strings.Contains(l.Reason, "more than 256 KiB with its stamps: send shorter texts") {
+		t.Errorf("the grant: %s: %s", l.Code, l.Reason)
+	}
+}
+
+// declares is a registry with one catalogue.
+type declares struct{ catalogue *consent.Catalogue }
+
+func (d declares) Catalogue(consent.Tenant) *consent.Catalogue { return d.catalogue }
+
+func (declares) Heard(consent.Tenant, consent.Purpose) bool { return true }
+
+// A withdrawal of everything names all that it covers. The most that one file of
+// purposes can make of that is 128 KiB of ids, as short as there are.
+func TestRecord_WhatDecidesFitsWhateverIsDeclared(t *testing.T) {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789_-"
+	var declared []*consent.Declaration
+	left := 128 << 10
+	for ids := []string{""}; left > 0; {
+		var longer []string
+		for _, id := range ids {
+			for _, c := range letters {
+				longer = append(longer, id+string(c))
+			}
+		}
+		for _, id := range longer {
+			if left -= len(id); left < 0 {
+				break
+			}
+			declared = append(declared, &consent.Declaration{ID: consent.Purpose(id), LegalBasis: consent.BasisConsent})
+		}
+		ids = longer
+	}
+	registry := declares{consent.NewCatalogue(consent.DefaultTenant, strings.Repeat("0", 64), declared)}
+	r := newOffline(t, &memoryLog{}, func(_ *Config, d *Deps) { d.Registry = func() intake.Registry { return registry } })
+	all := withdrawEvent(1)
+	all.Purpose = consent.Root
+	records, err := r.gateway.decide(&kafka.Message{Value: encoded(t, large(t, all, maxValueBytes)), Time: noon})
+	if err != nil || len(records) != 1 || records[0].Topic != r.topics.Events() {
+		t.Fatalf("%v: %d records", err, len(records))
+	}
+	e, err := schemas.DecodeEvent(records[0].Value)
+	if err != nil || len(declared) < 44_000 || len(e.Policy.Covers) != len(declared) || len(records[0].Value) > maxValueBytes {
+		t.Errorf("%v: %d bytes, which name %d of %d purposes", err, len(records[0].Value), len(e.Policy.Covers), len(declared))
 	}
 }
 

@@ -208,17 +208,33 @@ func (g *Gateway) records(a *intake.Accepted, traceparent string) ([]kafka.Recor
 	return append(records, r), nil
 }
 
-// record makes the record of one event. An event whose texts no record can
-// hold is refused when it is a grant; a restriction goes on without them.
+// maxValueBytes bounds an event as it is written. What is larger than
+// [schemas.MaxEventBytes] is never folded, and a link's copy is larger than what it
+// was made of.
+const maxValueBytes = schemas.MaxEventBytes / 2
+
+// encode makes the value of an event's record; an error, a [schemas.EncodeError], tells
+// why it can have none.
+func encode(e *consent.Event) ([]byte, error) {
+	value, err := schemas.EncodeEvent(nil, e)
+	if err == nil && len(value) > maxValueBytes {
+		return nil, &schemas.EncodeError{Code: schemas.CodeTooLarge, Reason: fmt.Sprintf("the event has more than %d KiB with its stamps: send shorter texts", maxValueBytes>>10)}
+	}
+	return value, err
+}
+
+// record makes the record of one event. An event whose texts are more than is
+// written is refused when it is a grant; a restriction goes on without them.
 func (g *Gateway) record(a *intake.Accepted, traceparent string) (kafka.Record, error) {
-	value, err := schemas.EncodeEvent(nil, &a.Event)
+	value, err := encode(&a.Event)
 	if unfit := new(schemas.EncodeError); errors.As(err, &unfit) {
 		if a.Event.Action == consent.Grant {
-			return kafka.Record{}, consent.Faults{{Code: consent.CodeMalformed, Field: unfit.Field, Message: unfit.Reason}}
+			faults := consent.Faults{{Code: consent.CodeMalformed, Field: unfit.Field, Message: unfit.Reason}}
+			return kafka.Record{}, fmt.Errorf("%w: %s", faults, unfit.Reason)
 		}
 		a.Event = essentials(a.Event)
 		a.Warnings = append(a.Warnings, consent.Warning{Code: consent.WarnUnknownField, Field: unfit.Field, Message: "does not fit into a record: recorded without the texts that came with it"})
-		value, err = schemas.EncodeEvent(nil, &a.Event)
+		value, err = encode(&a.Event)
 	}
 	if err != nil {
 		return kafka.Record{}, consent.Faults{{Code: consent.CodeMalformed, Message: err.Error()}}
@@ -231,7 +247,8 @@ func (g *Gateway) record(a *intake.Accepted, traceparent string) (kafka.Record, 
 	}, nil
 }
 
-// essentials is what decides, without what only tells more.
+// essentials is what decides, without what only tells more. It always fits: what
+// policy.covers can name is bounded where the purposes are read.
 func essentials(e consent.Event) consent.Event {
 	return consent.Event{
 		ID: e.ID, InteractionID: e.InteractionID, RequestID: e.RequestID,
