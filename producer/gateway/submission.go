@@ -102,7 +102,8 @@ var errChoices = errors.New(`name at least one choice, such as "choices": {"anal
 
 // parseSubmission makes an entry for each choice. Each is put together as the
 // JSON of one event and read as such, so that a choice means what the event
-// alone would mean.
+// alone would mean. Choices that come twice are all taken, in one object or in two: of
+// those that contradict each other the fold takes the refusal.
 func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, error) {
 	outer, err := members(raw)
 	if err != nil {
@@ -114,9 +115,11 @@ func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, error) {
 	for _, m := range outer {
 		switch m.name {
 		case "choices":
-			if choices, err = members(m.value); err != nil {
+			more, err := members(m.value)
+			if err != nil {
 				return nil, errChoices
 			}
+			choices = append(choices, more...)
 		case "purpose", "action", "event_id":
 			ignored = append(ignored, jsonform.Problem{Field: m.name, Kind: jsonform.UnknownField, Message: "a submission has none: each choice makes its own"})
 		default:
@@ -128,11 +131,11 @@ func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, error) {
 		if string(c.value) == "null" { // absent
 			continue
 		}
-		event, ok := choiceEvent(common, c)
+		event, problems, ok := choiceEvent(common, c)
 		e := &entry{}
 		if ok {
 			e = g.parse(event, keyPart(key, c.name))
-			e.claims.Problems = append(e.claims.Problems, ignored...)
+			e.claims.Problems = append(append(e.claims.Problems, problems...), ignored...)
 		} else {
 			e.fail(problem.BadRequest("a choice is true, false, or an object with granted"))
 		}
@@ -148,28 +151,21 @@ func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, error) {
 // choiceEvent writes the event of a choice: what is said for the whole
 // submission, and over it the choice's own notice and evidence. Other members of
 // a choice go along, so that they are told as for an event.
-func choiceEvent(common []member, c member) (event []byte, ok bool) {
-	own, granted := []member(nil), false
-	switch string(c.value) {
-	case "true", "false":
-		granted = c.value[0] == 't'
-	default:
+func choiceEvent(common []member, c member) (event []byte, problems []jsonform.Problem, ok bool) {
+	said, own := []member{{"granted", c.value}}, []member(nil)
+	if v := string(c.value); v != "true" && v != "false" {
 		all, err := members(c.value)
 		if err != nil {
-			return nil, false
+			return nil, nil, false
 		}
-		for _, m := range all {
-			if m.name != "granted" {
-				own = append(own, m)
-			} else if s := string(m.value); s == "true" || s == "false" {
-				granted, ok = s == "true", true
-			} else {
-				return nil, false
-			}
-		}
-		if !ok {
-			return nil, false
-		}
+		said, own = apart(all, "granted")
+	}
+	granted, ok := answered(said)
+	if !ok {
+		return nil, nil, false
+	}
+	if len(said) > 1 {
+		problems = append(problems, jsonform.Problem{Field: "choices.granted", Kind: jsonform.BadValue, Message: "given twice: say it once; false counts where it is among them"})
 	}
 	action := consent.Refuse
 	if granted {
@@ -199,7 +195,35 @@ func choiceEvent(common []member, c member) (event []byte, ok bool) {
 		writeMember(&b, name, m.value)
 	}
 	b.WriteByte('}')
-	return b.Bytes(), true
+	return b.Bytes(), problems, true
+}
+
+// apart gives the members of a name, and the others.
+func apart(all []member, name string) (named, others []member) {
+	for _, m := range all {
+		if m.name == name {
+			named = append(named, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	return named, others
+}
+
+// answered gives the yes or no that was said. Whatever stands beside a no, it is not lost.
+func answered(said []member) (granted, ok bool) {
+	formless := false
+	for _, m := range said {
+		switch string(m.value) {
+		case "false":
+			return false, true
+		case "true":
+			granted = true
+		default:
+			formless = true
+		}
+	}
+	return granted, granted && !formless
 }
 
 func writeMember(b *bytes.Buffer, name string, value []byte) {

@@ -76,6 +76,65 @@ func TestSubmission_AChoicesOwnEvidenceReplacesTheOuter(t *testing.T) {
 	}
 }
 
+// refusedByThem tells whether the events, folded in this order and in the other one, leave
+// the purpose refused.
+func refusedByThem(events ...consent.Event) bool {
+	var forth, back consent.State
+	for i := range events {
+		forth, _, _ = consent.Fold(forth, &events[i])
+		back, _, _ = consent.Fold(back, &events[len(events)-1-i])
+	}
+	refused := func(s consent.State) bool {
+		row := s.Row(events[0].Purpose)
+		return row != nil && row.Announced.Status == consent.Refused
+	}
+	return refused(forth) && refused(back)
+}
+
+func TestSubmission_ARefusalIsNotLostToWhatIsSaidBesideIt(t *testing.T) {
+	r := newRig(t)
+	email := func(choices string) answer {
+		t.Helper()
+		a := r.post("/v1/submissions", "application/json", `{
+			"subject": "user:77", "channel": "web", "occurred_at": "2026-03-01T11:59:00Z", "notice": {"id": "newsletter", "version": "2"},
+			"evidence": {"method": "toggle", "control_default": "off"}, `+choices+`}`)
+		if a.code != 200 {
+			t.Fatalf("%s: %d: %s", choices, a.code, a.body)
+		}
+		return a
+	}
+	for _, granted := range []string{`"granted": false, "granted": true`, `"granted": true, "granted": false`, `"granted": false, "granted": "yes"`} {
+		a := email(`"choices": {"marketing.email": {` + granted + `}}`)
+		if a.Accepted != 1 || a.Results[0].codes() != "unknown_field:choices.granted" || r.eventWithID(a.Results[0].EventID).Action != consent.Refuse {
+			t.Errorf("%s: %s", granted, a.body)
+		}
+	}
+	if a := email(`"choices": {"marketing.email": {"granted": true, "granted": true}}`); a.Rejected != 1 || a.Results[0].Status != 422.0 || a.Results[0].codes() != "malformed:choices.granted" {
+		t.Errorf("a yes that is said twice: %s", a.body)
+	}
+	if a := email(`"choices": {"marketing.email": {"granted": true, "granted": 1}}`); a.Rejected != 1 || a.Results[0].Status != 400.0 {
+		t.Errorf("a yes beside what is neither: %s", a.body)
+	}
+	for _, choices := range []string{
+		`"choices": {"marketing.email": false}, "choices": {"marketing.email": true}`,
+		`"choices": {"marketing.email": true}, "choices": {"marketing.email": false}`,
+		`"choices": {"marketing.email": false, "marketing.email": true}`,
+	} {
+		a := email(choices)
+		if a.Accepted != 2 {
+			t.Errorf("%s: %s", choices, a.body)
+		} else if !refusedByThem(r.eventWithID(a.Results[0].EventID), r.eventWithID(a.Results[1].EventID)) {
+			t.Errorf("%s: the refusal does not hold", choices)
+		}
+	}
+	if a := email(`"choices": {"ads.personalisation": false}, "choices": {"marketing.email": true}`); a.Accepted != 2 || a.Results[0].Purpose != "ads.personalisation" {
+		t.Errorf("choices in two objects: %s", a.body)
+	}
+	if a := email(`"choices": {"marketing.email": false}, "channel": "app"`); a.Accepted != 1 || a.Results[0].codes() != "unknown_field:channel" {
+		t.Errorf("a member of the submission that is given twice: %s", a.body)
+	}
+}
+
 func TestSubmission_IdempotencyKeyCountsPerPurpose(t *testing.T) {
 	r := newRig(t)
 	post := func(key string) answer {
