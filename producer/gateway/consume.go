@@ -127,11 +127,8 @@ func (g *Gateway) decide(m *kafka.Message) ([]kafka.Record, error) {
 	if err == nil {
 		claims := intake.Claims{
 			Event:      event,
-			ReceivedAt: consent.InstantOf(m.Time),
+			ReceivedAt: g.receivedAt(m),
 			IDName:     []byte("position\x00" + m.Position.String()),
-		}
-		if claims.ReceivedAt <= 0 { // a broker that stores no times
-			claims.ReceivedAt = g.received()
 		}
 		var accepted intake.Accepted
 		if accepted, err = g.intake.Accept(claims); err == nil {
@@ -148,6 +145,25 @@ func (g *Gateway) decide(m *kafka.Message) ([]kafka.Record, error) {
 	g.log.Warn("an intake record became a dead letter", "position", m.Position.String(), "code", code)
 	letter, err := g.deadLetter(m, code, err.Error())
 	return []kafka.Record{letter}, err
+}
+
+// A record's time that can be true is not before the year 2000, which is where seconds
+// land that are taken for milliseconds, nor further ahead than clocks differ.
+const (
+	earliestRecord consent.Instant = 946_684_800_000
+	clocksDiffer                   = time.Minute
+)
+
+// receivedAt is when an intake record came in: the time of the record, so that a repeat
+// gives the same bytes. Where that is absent, or cannot be true (a publisher set it, in
+// other units than milliseconds or by a wrong clock), it is our own: no withdrawal is to
+// be lost, or to count from another century, for the clock of who published it.
+func (g *Gateway) receivedAt(m *kafka.Message) consent.Instant {
+	now := g.received()
+	if t := consent.InstantOf(m.Time); t >= earliestRecord && t <= now.Add(clocksDiffer) {
+		return t
+	}
+	return now
 }
 
 // whyDead gives the code of a dead letter: those of every broken rule, or that

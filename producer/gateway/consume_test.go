@@ -31,9 +31,13 @@ func withdrawEvent(n int) consent.Event {
 	return consent.Event{Subject: consent.Subject(fmt.Sprintf("user:%d", n)), Purpose: "marketing.email", Action: consent.Withdraw}
 }
 
-// publish writes raw values to consent.intake, all to one partition.
+// publish writes raw values to consent.intake, all to one partition. The gateway's clock
+// then shows what the records' does.
 func (r *rig) publish(values ...[]byte) []kafka.Position {
 	r.Helper()
+	r.mu.Lock()
+	r.now = time.Now()
+	r.mu.Unlock()
 	p := r.client.NewProducer(kafka.ProducerOptions{})
 	defer p.Close() //nolint:errcheck // all is acknowledged
 	records := make([]kafka.Record, len(values))
@@ -157,6 +161,31 @@ func TestIntake_PoisonedAndRefusedRecordsBecomeDeadLettersAndThePartitionGoesOn(
 	r.stop()
 	if log := r.log.String(); strings.Contains(log, "jane") || strings.Contains(log, "random bytes") || !strings.Contains(log, at[0].String()) {
 		t.Errorf("the log tells a payload, or no position:\n%s", log)
+	}
+}
+
+func TestIntake_AWithdrawalCountsWhateverTheTimeOfItsRecord(t *testing.T) {
+	r := newOffline(t, &memoryLog{})
+	for name, c := range map[string]struct{ record, received time.Time }{
+		"milliseconds":               {noon.Add(-time.Hour), noon.Add(-time.Hour)},
+		"a broker's clock ahead":     {noon.Add(time.Minute), noon.Add(time.Minute)},
+		"further ahead than clocks":  {noon.Add(time.Minute + time.Millisecond), noon},
+		"microseconds":               {time.UnixMilli(noon.UnixMicro()), noon},
+		"nanoseconds":                {time.UnixMilli(noon.UnixNano()), noon},
+		"seconds":                    {time.UnixMilli(noon.Unix()), noon},
+		"none":                       {time.Time{}, noon},
+		"none, as Kafka writes it":   {time.UnixMilli(-1), noon},
+		"the largest that there can": {time.UnixMilli(1<<63 - 1), noon},
+	} {
+		records, err := r.gateway.decide(&kafka.Message{Value: encoded(t, withdrawEvent(1)), Time: c.record})
+		if err != nil || len(records) != 1 || records[0].Topic != r.topics.Events() {
+			t.Errorf("%s: not accepted: %v, %d records", name, err, len(records))
+			continue
+		}
+		e, err := schemas.DecodeEvent(records[0].Value)
+		if want := consent.InstantOf(c.received); err != nil || e.ReceivedAt != want || e.EffectiveAt != want {
+			t.Errorf("%s: %v, received %s, takes effect %s, want %s", name, err, e.ReceivedAt, e.EffectiveAt, want)
+		}
 	}
 }
 

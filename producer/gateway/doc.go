@@ -33,10 +33,10 @@
 //	commit   the position
 //
 // A crash before commit repeats the turn, with the same ids and the same times
-// (received_at is the record's time, an absent id comes from its position): the
-// same bytes, as long as the registry's version is the same. Nothing is skipped:
-// while the broker is away a turn waits, and a partition whose records are gone or
-// damaged stops with an alarm.
+// (received_at is the record's time where that can be true, an absent id comes from
+// its position): the same bytes, as long as the registry's version is the same.
+// Nothing is skipped: while the broker is away a turn waits, and a partition whose
+// records are gone or damaged stops with an alarm.
 //
 // # Goroutines
 //
