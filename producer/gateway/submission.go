@@ -43,9 +43,9 @@ func (g *Gateway) postSubmission(w http.ResponseWriter, r *http.Request) {
 		problem.TooLarge("a submission has at most 64 KiB; nothing was recorded").Write(w)
 		return
 	}
-	entries, err := g.parseSubmission(raw, key)
-	if err != nil {
-		problem.BadRequest(err.Error()).Write(w)
+	entries, p := g.parseSubmission(raw, key)
+	if p != nil {
+		p.Write(w)
 		return
 	}
 	interaction := g.nameInteraction(entries, key)
@@ -98,33 +98,46 @@ func (c refusedChoice) MarshalJSON() ([]byte, error) {
 	return append([]byte(`{"purpose":`+string(purpose)+`,`), rest[1:]...), nil
 }
 
-var errChoices = errors.New(`name at least one choice, such as "choices": {"analytics": true, "ads.personalisation": false}`)
+// maxSharedBytes bounds what the choices of a submission have in common, written out for
+// each of them: a body of 64 KiB could become more than a thousand times as much.
+const maxSharedBytes = 4 << 20
+
+var (
+	noObject       = problem.BadRequest("the submission does not parse as a JSON object")
+	noChoice       = problem.BadRequest(`name at least one choice, such as "choices": {"analytics": true, "ads.personalisation": false}`)
+	tooManyChoices = problem.TooLarge("what is said for all choices, such as notice and evidence, is too long to be recorded with each of so many: send fewer choices per request, or less with them; nothing was recorded")
+)
 
 // parseSubmission makes an entry for each choice. Each is put together as the
 // JSON of one event and read as such, so that a choice means what the event
 // alone would mean. Choices that come twice are all taken, in one object or in two: of
 // those that contradict each other the fold takes the refusal.
-func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, error) {
+func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, *problem.Problem) {
 	outer, err := members(raw)
 	if err != nil {
-		return nil, errors.New("the submission does not parse as a JSON object")
+		return nil, &noObject
 	}
 	var choices []member
 	var ignored []jsonform.Problem
 	var common []member
+	shared := 0
 	for _, m := range outer {
 		switch m.name {
 		case "choices":
 			more, err := members(m.value)
 			if err != nil {
-				return nil, errChoices
+				return nil, &noChoice
 			}
 			choices = append(choices, more...)
 		case "purpose", "action", "event_id":
 			ignored = append(ignored, jsonform.Problem{Field: m.name, Kind: jsonform.UnknownField, Message: "a submission has none: each choice makes its own"})
 		default:
 			common = append(common, m)
+			shared += len(m.name) + len(m.value)
 		}
+	}
+	if len(choices)*shared > maxSharedBytes {
+		return nil, &tooManyChoices
 	}
 	var entries []*entry
 	for _, c := range choices {
@@ -143,7 +156,7 @@ func (g *Gateway) parseSubmission(raw []byte, key string) ([]*entry, error) {
 		entries = append(entries, e)
 	}
 	if len(entries) == 0 {
-		return nil, errChoices
+		return nil, &noChoice
 	}
 	return entries, nil
 }

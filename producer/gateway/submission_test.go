@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -164,6 +165,30 @@ func TestSubmission_WithoutAChoiceIs400(t *testing.T) {
 	a := r.post("/v1/submissions", "application/json", `{"choices":{"marketing.email":false}}`)
 	if a.code != 200 || a.Results[0].Status != 400.0 {
 		t.Errorf("without a subject: %d: %s", a.code, a.body)
+	}
+}
+
+func TestSubmission_OfMoreThanItsChoicesCanShareIs413AndFewerAreTaken(t *testing.T) {
+	log := &memoryLog{}
+	r := newOffline(t, log)
+	refusals := func(shared, choices int) answer {
+		t.Helper()
+		var b strings.Builder
+		b.WriteString(`{"subject":"user:77","evidence":{"user_agent":"` + strings.Repeat("x", shared) + `"},"choices":{`)
+		for i := range choices {
+			fmt.Fprintf(&b, `%s"p%d":false`, ","[:min(i, 1)], i)
+		}
+		b.WriteString(`}}`)
+		return r.post("/v1/submissions", "application/json", b.String())
+	}
+	a := refusals(32<<10, 2000)
+	if a.code != 413 || a.Type != "urn:assent:problem:too-large" || !strings.Contains(a.Detail, "send fewer choices per request") || log.written != 0 {
+		t.Errorf("2000 choices that share 32 KiB: %d, %d recorded: %.300s", a.code, log.written, a.body)
+	}
+	for choices, shared := range map[int]int{100: 32 << 10, 4000: 500} {
+		if a := refusals(shared, choices); a.code != 200 || a.Accepted != choices {
+			t.Errorf("%d choices that share %d bytes: %d: %.300s", choices, shared, a.code, a.body)
+		}
 	}
 }
 
