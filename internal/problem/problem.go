@@ -1,12 +1,15 @@
 // Package problem writes errors of the HTTP interface as application/problem+json.
 //
 // Source: RFC 9457. Every error that a caller can do something about has a type
-// of its own; its detail says what to do, and never repeats what was sent.
+// of its own; its detail says what to do, and never repeats what was sent. [ParseQuery]
+// is here for all who answer such errors.
 package problem
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
@@ -88,4 +91,17 @@ func Unprocessable(kind, detail string, errors []Item) Problem {
 // Unavailable is 503: nothing was accepted, the caller should try again.
 func Unavailable(kind, detail string, retryAfter time.Duration) Problem {
 	return Problem{Type: kind, Status: http.StatusServiceUnavailable, Detail: detail, RetryAfter: retryAfter}
+}
+
+var errQuery = errors.New("the query of the address cannot be read: write a % in a value as %25, a ; as %3B, and separate with &")
+
+// ParseQuery reads the parameters of a request. A part that cannot be read is an error,
+// a sentence for the caller: [url.URL.Query] would leave it out without a word, and the
+// answer would be to another question.
+func ParseQuery(r *http.Request) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, errQuery
+	}
+	return values, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,5 +36,18 @@ func TestWrite_RoundsRetryAfterUpToWholeSeconds(t *testing.T) {
 		if got := w.Header().Get("Retry-After"); got != want {
 			t.Errorf("%s: Retry-After %q, want %q", wait, got, want)
 		}
+	}
+}
+
+func TestParseQuery_ReadsAllOrNothing(t *testing.T) {
+	for _, query := range []string{"a=1&b=%", "a=%zz&b=1", "a=1;b=2", "a=1&b=2;", "%=1", ";"} {
+		values, err := ParseQuery(httptest.NewRequest(http.MethodGet, "/?"+query, nil))
+		if err == nil || values != nil || strings.Contains(err.Error(), "zz") {
+			t.Errorf("%s: %v, %v", query, values, err)
+		}
+	}
+	values, err := ParseQuery(httptest.NewRequest(http.MethodGet, "/?a=1&a=100%25&b=x%3By&c", nil))
+	if err != nil || values["a"][1] != "100%" || values.Get("b") != "x;y" || !values.Has("c") {
+		t.Errorf("%v, %v", values, err)
 	}
 }

@@ -80,7 +80,10 @@ func (h *Handler) guard(next http.HandlerFunc) http.HandlerFunc {
 // get answers one query.
 func (h *Handler) get(w http.ResponseWriter, r *http.Request) {
 	var faults faults
-	v := r.URL.Query()
+	v, ok := parameters(w, r)
+	if !ok {
+		return
+	}
 	q := h.query(v, v["subject"], v["purpose"], &faults)
 	after := parseWait(v, &faults)
 	if faults.write(w) || !h.folded(w, r, after) {
@@ -94,11 +97,14 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request) {
 // post answers many, in order.
 func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 	var faults faults
+	v, ok := parameters(w, r)
+	if !ok {
+		return
+	}
 	body, ok := readBody(w, r)
 	if !ok {
 		return
 	}
-	v := r.URL.Query()
 	queries := h.queries(body, v, &faults)
 	after := parseWait(v, &faults)
 	after.add(body.AtLeast, body.Wait, &faults)
@@ -112,7 +118,10 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request) {
 // consents answers for every declared purpose and all on record.
 func (h *Handler) consents(w http.ResponseWriter, r *http.Request) {
 	var faults faults
-	v := r.URL.Query()
+	v, ok := parameters(w, r)
+	if !ok {
+		return
+	}
 	for _, name := range []string{"at", "known_at"} {
 		if v.Has(name) {
 			faults.add("not_yet", name, "answers about the past are not offered by this version: leave it out for what holds now")

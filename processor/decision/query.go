@@ -69,6 +69,16 @@ func (f *faults) write(w http.ResponseWriter) bool {
 	return true
 }
 
+// parameters gives those of the address. It answers itself, and gives false, where they
+// cannot all be read: a subject that is left out would be a decision without its refusals.
+func parameters(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
+	v, err := problem.ParseQuery(r)
+	if err != nil {
+		problem.BadRequest(err.Error()).Write(w)
+	}
+	return v, err == nil
+}
+
 // query reads the parameters of a GET.
 func (h *Handler) query(v url.Values, subjects, purposes []string, f *faults) query {
 	w := queryWire{Tenant: v.Get("tenant"), Jurisdiction: v.Get("jurisdiction"), Subjects: subjects, Test: parseTest(v, f)}

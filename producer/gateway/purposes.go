@@ -33,10 +33,13 @@ type declaredNotice struct {
 
 // getPurposes lists what a banner may ask for, where the subject is.
 func (g *Gateway) getPurposes(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
+	query, err := problem.ParseQuery(r)
+	if err != nil {
+		problem.BadRequest(err.Error()).Write(w)
+		return
+	}
 	tenant := consent.DefaultTenant
 	if name := query.Get("tenant"); name != "" {
-		var err error
 		if tenant, err = consent.ParseTenant(name); err != nil {
 			problem.BadRequest("tenant: " + err.Error()).Write(w)
 			return

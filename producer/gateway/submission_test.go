@@ -248,3 +248,12 @@ func TestPurposes_TellABannerWhatItMayAskFor(t *testing.T) {
 		t.Errorf("a tenant of no form: %d", code)
 	}
 }
+
+func TestPurposes_AQueryThatCannotBeReadWholeIsNotAnsweredInPart(t *testing.T) {
+	r := newOffline(t, &memoryLog{})
+	for _, query := range []string{"?jurisdiction=DE%", "?language=de;jurisdiction=DE", "?tenant=other%zz", "?jurisdiction=DE&%"} {
+		if a := r.do(http.MethodGet, "/v1/purposes"+query, "", nil); a.code != 400 || a.Type != "urn:assent:problem:bad-request" || !strings.Contains(a.Detail, "cannot be read") {
+			t.Errorf("%s: %d: %s", query, a.code, a.body)
+		}
+	}
+}

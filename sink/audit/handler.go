@@ -96,7 +96,10 @@ func asJSON(i *Item) itemJSON {
 
 // query reads the request; an error is a sentence for the caller.
 func (h *Handler) query(r *http.Request) (q Query, err error) {
-	values := r.URL.Query()
+	values, err := problem.ParseQuery(r)
+	if err != nil {
+		return q, err
+	}
 	if q.Subject, err = h.subject(r.PathValue("subject")); err != nil {
 		return q, err
 	}

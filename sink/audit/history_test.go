@@ -243,6 +243,22 @@ func TestHistory_LimitsAndFaultsAreTold(t *testing.T) {
 	}
 }
 
+// Without its cursor the history would begin again, and without its tenant be another's.
+func TestHistory_AQueryThatCannotBeReadWholeIsNotAnsweredInPart(t *testing.T) {
+	a := newArchive(t)
+	a.put(table.Events, "consent.events", at(1), a.event("default", "user:1", 1, "s"), a.event("default", "user:1", 2, "s"))
+	first := a.page("/v1/subjects/user:1/history?limit=1")
+	if first.Next == nil {
+		t.Fatal("there is no second page")
+	}
+	for _, query := range []string{"?limit=1&cursor=" + *first.Next + "%", "?limit=1;cursor=" + *first.Next, "?limit=1&tenant=other%", "?limit=1&%=2"} {
+		w := a.serve(a.db, "/v1/subjects/user:1/history"+query)
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "cannot be read") {
+			t.Errorf("%s: %d %s", query, w.Code, w.Body)
+		}
+	}
+}
+
 func TestHistory_IsUnavailableWhileClickHouseIsAwayAndLogsNoSubject(t *testing.T) {
 	a := newArchive(t)
 	away, err := table.Open("clickhouse://default:x@127.0.0.1:1/none")
