@@ -228,7 +228,7 @@ func mend(log string, logger *slog.Logger) error {
 	logger.Info("the broker was not closed in order, its files were checked",
 		"torn_batches", mended.TornBatches, "torn_log_bytes", mended.TornLogBytes, "indexes_rebuilt", mended.IndexesRebuilt,
 		"aborted_transactions", mended.AbortedTransactions, "took", time.Since(began).Round(time.Millisecond))
-	return disk.ForgetMembers(log)
+	return disk.ForgetSession(log)
 }
 
 func (b *Broker) start(ln *guardListener, opts Options, with seams) error {
@@ -239,7 +239,10 @@ func (b *Broker) start(ln *guardListener, opts Options, with seams) error {
 		kfake.BrokerConfigs(keepEverything),
 		kfake.MaxVersions(servedVersions()),
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return ln, nil }),
-		kfake.WithLogger(&engineLog{log: opts.Logger, onWriteError: b.admission.fail}),
+		kfake.WithLogger(&engineLog{log: opts.Logger, onWriteError: func(err error) {
+			b.admission.fail(err)
+			ln.hangUp() // the engine would answer that it is done, but for records
+		}}),
 	}
 	if !with.unsynced {
 		engineOpts = append(engineOpts, kfake.SyncWrites())

@@ -137,6 +137,24 @@ func TestOpen_AnOpenTransactionOutlivesACleanRestartAndIsAbortedByItsNextOwner(t
 	}
 }
 
+// Killed behind the mark that says it is open, and before the engine has loaded: what the
+// clean close before remembered as open is ended in the log.
+func TestOpen_AKillWhileItOpensLeavesNoEndedTransactionOpen(t *testing.T) {
+	b := openBroker(t, t.TempDir())
+	createTopic(t, b.Addr(), "changes", 1)
+	begin(t, b.Addr(), "tx", "changes", "open")
+	mustClose(t, b)
+	half := &Broker{layout: b.layout, admission: &admission{}}
+	if err := half.prepare(t.Context(), options(b.layout.dir).withDefaults(), seams{free: freeBytes, step: func(string) {}}); err != nil {
+		t.Fatal(err)
+	}
+	b = openBroker(t, b.layout.dir)
+	produce(t, client(t, b.Addr()), "changes", 0, "k", "next")
+	if got := values(readAll(t, b.Addr(), "changes", 0)); got != "next" {
+		t.Errorf("changes = %q", got)
+	}
+}
+
 // A client that sets the attribute for the broker's time itself makes the
 // engine store a batch with a wrong checksum, at which the next load cuts.
 func TestProduce_ABatchThatWouldDamageTheLogIsRefused(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -77,6 +78,56 @@ func (f *filler) goOn(t *testing.T, addr string) {
 		t.Error("there is room, and the record is refused")
 	}
 	f.acks.check(t, addr)
+}
+
+// What is small passes while there is little room. When there is none, nobody is told that
+// it is done: a commit, or an epoch, that another one could be given again.
+func TestDiskFull_WhatCouldNotBeWrittenIsNotAnswered(t *testing.T) {
+	limited := func(t *testing.T) (dir, addr string, kill func()) {
+		dir = t.TempDir()
+		cmd := child(t, "serve-limited", dirVariable+"="+dir, fileLimitVariable+"=20000")
+		return dir, startChild(t, cmd), func() { killServer(cmd) }
+	}
+	// until asks with 1, 2, … until there is no answer, and gives the last that was answered.
+	until := func(t *testing.T, addr string, ask func(c *kgo.Client, n int64) error) int64 {
+		c := client(t, addr)
+		for n := int64(1); n < 10_000; n++ {
+			if ask(c, n) != nil {
+				return n - 1
+			}
+		}
+		t.Fatal("the disk does not fill")
+		return 0
+	}
+	t.Run("commit", func(t *testing.T) {
+		dir, addr, kill := limited(t)
+		createTopic(t, addr, "events", 1)
+		last := until(t, addr, func(c *kgo.Client, n int64) error { return commitErr(t, c, "group", "events", 0, n) })
+		kill()
+		if got, _ := committed(t, openBroker(t, dir).Addr(), "group", "events", 0); got < last {
+			t.Errorf("%d was answered, and %d is committed", last, got)
+		}
+	})
+	t.Run("epoch", func(t *testing.T) {
+		dir, addr, kill := limited(t)
+		var given int16
+		until(t, addr, func(c *kgo.Client, _ int64) error {
+			req := kmsg.NewPtrInitProducerIDRequest()
+			req.TransactionalID, req.TransactionTimeoutMillis = kmsg.StringPtr("tx"), 60_000
+			resp, err := req.RequestWith(t.Context(), c)
+			if err == nil {
+				err = kerr.ErrorForCode(resp.ErrorCode)
+			}
+			if err == nil {
+				given = resp.ProducerEpoch
+			}
+			return err
+		})
+		kill()
+		if next := producerEpoch(t, openBroker(t, dir).Addr(), "tx"); next <= given {
+			t.Errorf("epoch %d was given, and then %d", given, next)
+		}
+	})
 }
 
 func TestDiskFull_AFailedWriteIsAnErrorAndNothingIsTorn(t *testing.T) {

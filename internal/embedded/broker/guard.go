@@ -60,10 +60,13 @@ type guardListener struct {
 	log     *slog.Logger
 	ready   chan struct{} // closed by release, or by Close
 	unblock sync.Once
+
+	mu    sync.Mutex
+	conns map[*guardConn]struct{}
 }
 
 func newGuardListener(ln net.Listener, log *slog.Logger) *guardListener {
-	return &guardListener{Listener: ln, log: log, ready: make(chan struct{})}
+	return &guardListener{Listener: ln, log: log, ready: make(chan struct{}), conns: make(map[*guardConn]struct{})}
 }
 
 // Guarded are the options of an engine that is run without the rest of the broker, as many
@@ -97,7 +100,25 @@ func (l *guardListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newGuardConn(conn, l.log), nil
+	c := newGuardConn(conn, l.log)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c] = struct{}{}
+	c.forget = func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.conns, c)
+	}
+	return c, nil
+}
+
+// hangUp ends every connection: what was asked on them is not answered.
+func (l *guardListener) hangUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		_ = c.Conn.Close()
+	}
 }
 
 // guardConn checks the head of each request before its reader sees any of it.
@@ -118,6 +139,7 @@ type guardConn struct {
 	answered  chan struct{} // has one when something was written since
 	closed    chan struct{}
 	closeOnce sync.Once
+	forget    func() // by the listener; nil = it has none
 }
 
 func newGuardConn(conn net.Conn, log *slog.Logger) *guardConn {
@@ -158,7 +180,12 @@ func (c *guardConn) Write(p []byte) (int, error) {
 }
 
 func (c *guardConn) Close() error {
-	c.closeOnce.Do(func() { close(c.closed) })
+	c.closeOnce.Do(func() {
+		close(c.closed)
+		if c.forget != nil {
+			c.forget()
+		}
+	})
 	return c.Conn.Close()
 }
 

@@ -246,7 +246,13 @@ func crashed(t testing.TB, b *Broker) string {
 
 func commit(t testing.TB, addr, group, topic string, partition int32, offset int64) {
 	t.Helper()
-	c := client(t, addr)
+	if err := commitErr(t, client(t, addr), group, topic, partition, offset); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func commitErr(t testing.TB, c *kgo.Client, group, topic string, partition int32, offset int64) error {
+	t.Helper()
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group, req.Generation = group, -1
 	rt := kmsg.NewOffsetCommitRequestTopic()
@@ -258,11 +264,9 @@ func commit(t testing.TB, addr, group, topic string, partition int32, offset int
 	req.Topics = append(req.Topics, rt)
 	resp, err := req.RequestWith(t.Context(), c)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); err != nil {
-		t.Fatal(err)
-	}
+	return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
 
 // committed returns a group's offset and metadata, -1 when there is none.

@@ -102,6 +102,10 @@ func incomplete(dir, missing string, present ...string) error {
 // counts a batch as seen that it never stored, and would acknowledge its retry.
 func ForgetSequences(dir string) error { return remove(filepath.Join(dir, windowsFile)) }
 
+// ForgetSession removes what a clean close remembered of members and of open transactions.
+// To be called after Repair, which has ended them: the engine would open them again.
+func ForgetSession(dir string) error { return remove(filepath.Join(dir, sessionFile)) }
+
 // ForgetMembers removes the group members that a clean close remembered. They
 // are connections of clients that are gone: a group that resumes would wait
 // until their sessions end. Open transactions stay.
