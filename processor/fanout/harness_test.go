@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -82,6 +83,18 @@ func startBroker(t testing.TB) *kfake.Cluster {
 // when it does.
 func (w *world) holdCommit(nth int32) (held <-chan struct{}, release func()) {
 	w.Helper()
+	return w.meetCommit(nth, nil)
+}
+
+// cutCommit lets the nth commit wait like holdCommit; release then cuts its connection, so
+// that it stays without an answer.
+func (w *world) cutCommit(nth int32) (held <-chan struct{}, release func()) {
+	w.Helper()
+	return w.meetCommit(nth, errors.New("the connection is cut"))
+}
+
+func (w *world) meetCommit(nth int32, end error) (held <-chan struct{}, release func()) {
+	w.Helper()
 	if w.fake == nil {
 		w.Skip("needs a broker that can be told to wait")
 	}
@@ -89,15 +102,34 @@ func (w *world) holdCommit(nth int32) (held <-chan struct{}, release func()) {
 	var count atomic.Int32
 	w.fake.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
 		w.fake.KeepControl()
-		if count.Add(1) == nth {
-			close(waits)
-			w.fake.SleepControl(func() { <-released })
+		if count.Add(1) != nth {
+			return nil, nil, false
 		}
-		return nil, nil, false
+		close(waits)
+		w.fake.SleepControl(func() { <-released })
+		return nil, end, end != nil
 	})
 	release = sync.OnceFunc(func() { close(released) })
 	w.Cleanup(release)
 	return waits, release
+}
+
+// asked gives a channel that is closed when somebody reads on from an offset, or from behind it.
+func (w *world) asked(offset int64) <-chan struct{} {
+	reached := make(chan struct{})
+	once := sync.OnceFunc(func() { close(reached) })
+	w.fake.ControlKey(int16(kmsg.Fetch), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		w.fake.KeepControl()
+		for _, t := range r.(*kmsg.FetchRequest).Topics { //nolint:forcetypeassert // that is what the key says
+			for _, p := range t.Partitions {
+				if p.FetchOffset >= offset {
+					once()
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	return reached
 }
 
 func (w *world) connect() *kafka.Client {
@@ -207,6 +239,15 @@ func (e *endpoint) taken() []seen {
 		}
 	}
 	return taken
+}
+
+// heard gives how often each change was answered 2xx, by its webhook-id.
+func (e *endpoint) heard() map[string]int {
+	times := map[string]int{}
+	for _, s := range e.taken() {
+		times[s.id]++
+	}
+	return times
 }
 
 func (e *endpoint) set(answer func(n int, s seen) (int, http.Header)) {

@@ -23,7 +23,6 @@ type session struct {
 	attempts     context.Context
 	stopAttempts context.CancelFunc
 	fetcher      *kafka.Fetcher
-	fetching     sync.WaitGroup
 
 	// owned by loop
 	windows  map[kafka.Partition]*window
@@ -111,7 +110,7 @@ func (s *session) reopen(ctx context.Context, p kafka.Partition, c kafka.Commit)
 	return nil
 }
 
-// fetch reads ahead of the loop, by one fetch.
+// fetch reads ahead of the loop, by one fetch, until ctx ends.
 func (s *session) fetch(ctx context.Context) {
 	for {
 		batches, err := s.fetcher.Fetch(ctx)
@@ -137,7 +136,13 @@ func (s *session) fetch(ctx context.Context) {
 
 // loop tells changes until ctx ends or the claim is lost.
 func (s *session) loop(ctx context.Context) error {
-	s.fetching.Go(func() { s.fetch(ctx) })
+	// Reading ends with the loop, not with the claim: after a commit without an answer
+	// the claim ends only once its work has returned, and nobody takes what was read.
+	reading, stopReading := context.WithCancel(ctx)
+	var fetching sync.WaitGroup
+	defer fetching.Wait()
+	defer stopReading()
+	fetching.Go(func() { s.fetch(reading) })
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	commit := time.NewTicker(s.config.CommitInterval)
@@ -310,7 +315,6 @@ func (s *session) close() {
 		s.inFlight--
 	}
 	_ = s.fetcher.Close()
-	s.fetching.Wait()
 	s.metrics.pending.Set(0)
 }
 
