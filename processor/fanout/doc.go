@@ -42,10 +42,10 @@
 // # Windows
 //
 // At most Config.MaxPending changes of a claim are read ahead, and what two
-// fetches of up to 1,000 add; a downstream that
-// is away for long waits in consent.changes, and loses what that topic's
-// retention takes (30 days). Up to 256 changes a partition that are tried for
-// long do not hold back the position of later ones.
+// fetches of up to 1,000 add; a downstream that is away for long waits in
+// consent.changes, and loses what that topic's retention takes (30 days):
+// resume makes dead letters of that, and the rest goes on. Up to 256 changes a
+// partition that are tried for long do not hold back the position of later ones.
 //
 // # Goroutines
 //

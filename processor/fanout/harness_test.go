@@ -167,6 +167,17 @@ func (w *world) publish(subjects ...string) {
 	}
 }
 
+// expire removes the changes below an offset from a partition, as retention does.
+func (w *world) expire(partition int32, below int64) {
+	w.Helper()
+	if w.fake == nil {
+		w.Skip("needs a broker whose retention can be told to work at once")
+	}
+	if err := w.fake.DeleteRecords(w.names.Changes(), partition, below); err != nil {
+		w.Fatal(err)
+	}
+}
+
 func (w *world) write(key, value []byte) {
 	w.Helper()
 	if _, err := w.producer.Produce(w.ctx, kafka.Record{Topic: w.names.Changes(), Key: key, Value: value}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -67,47 +66,13 @@ func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[k
 	}
 	// What is begun when the work is to stop, requests and a commit, is given time to end.
 	s.attempts, s.stopAttempts = kafka.Outlive(ctx, s.config.FinishTimeout)
-	next := map[kafka.Partition]kafka.NextOffset{}
-	for p, c := range commits {
-		s.windows[p] = newWindow(c.Next)
-		next[p] = c.Next
-		if err := s.reopen(ctx, p, c); err != nil {
-			s.stopAttempts()
-			return nil, err
-		}
+	next, err := s.resume(ctx, commits)
+	if err != nil {
+		s.stopAttempts()
+		return nil, err
 	}
 	s.fetcher = l.kafka.NewFetcher(next, kafka.FetchOptions{MaxRecords: min(l.config.MaxPending, maxFetchRecords)})
 	return s, nil
-}
-
-// reopen reads the changes again that had no outcome below the position.
-func (s *session) reopen(ctx context.Context, p kafka.Partition, c kafka.Commit) error {
-	open, err := decodeOpen(c.Metadata)
-	if err != nil {
-		return fmt.Errorf("position of %s: %w", p, err)
-	}
-	if len(open) == 0 {
-		return nil
-	}
-	f := s.kafka.NewFetcher(map[kafka.Partition]kafka.NextOffset{p: kafka.NextOffset(open[0])}, kafka.FetchOptions{})
-	defer f.Close()
-	for f.Position(p) < c.Next {
-		batches, err := f.Fetch(ctx)
-		if err != nil {
-			return fmt.Errorf("read the open changes of %s: %w", p, err)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		for _, b := range batches {
-			for i := range b.Messages {
-				if _, found := slices.BinarySearch(open, b.Messages[i].Offset); found {
-					s.take(fetched{partition: p, next: c.Next, entries: s.filter(b.Messages[i : i+1])})
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // fetch reads ahead of the loop, by one fetch, until ctx ends.
