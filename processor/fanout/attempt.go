@@ -24,6 +24,7 @@ type entry struct {
 	poison   string // why it cannot be decoded; such an entry is set aside
 
 	attempts       int  // made so far, by this process
+	refusals       int  // of them, those that were answered with a refusal of this change
 	failedWithLane bool // the last one failed because the endpoint did
 }
 
@@ -94,7 +95,9 @@ func (s *session) decide(ctx context.Context, e *entry, v verdict, d *schemas.De
 		s.metrics.told(d, e.change.ReceivedAt.Time(), now)
 		return result{entry: e, final: true}
 	case refused:
-		if e.attempts >= s.downstream.Webhook.Attempts {
+		// An endpoint that was away or wrong has not judged the change: only its
+		// refusals are held against it.
+		if e.refusals++; e.refusals >= s.downstream.Webhook.Attempts {
 			return s.setAside(ctx, e, v.reason, "the endpoint refuses this change", d)
 		}
 	case wrongEndpoint, busy: // the gate tells when; the change is not to blame

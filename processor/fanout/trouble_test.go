@@ -87,3 +87,23 @@ func TestLane_WhatRetentionTookUnreadIsADeadLetterAndTheRestGoes(t *testing.T) {
 		t.Errorf("dead letters %+v", letters)
 	}
 }
+
+// Three refusals are configured. Whatever else the endpoint answers in between is not
+// held against the change.
+func TestLane_OnlyRefusalsCountAgainstAChange(t *testing.T) {
+	w := newWorld(t, 1)
+	answers := []int{500, 401, 503, 400, 500, 400, 404, 500, 422}
+	e := newEndpoint(t, func(n int, _ seen) (int, http.Header) { return answers[min(n, len(answers)-1)], nil })
+	r := w.start(w.registry(downstream("crm", e.URL, ", attempts: 3")))
+	w.publish("user:1") // a withdrawal
+	w.eventually("a dead letter", func() bool { return len(w.letters()) == 1 })
+	r.stop()
+	if n := len(e.all()); n != len(answers) {
+		t.Errorf("set aside after %d requests, want it at the third refusal, the last of %d", n, len(answers))
+	}
+	for i, d := range w.deliveries() {
+		if int(d.Attempt) != i+1 {
+			t.Errorf("attempt %d is recorded as the %dth", i+1, d.Attempt)
+		}
+	}
+}
