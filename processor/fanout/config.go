@@ -24,6 +24,8 @@ type Config struct {
 	MaxPending int
 	// CommitInterval is how often a busy claim commits; an idle one at once. Default: 250ms.
 	CommitInterval time.Duration
+	// OverdueInterval is how often changes past their deadline are counted. Default: 10s.
+	OverdueInterval time.Duration
 	// Backoff is the time between attempts. Default: [DefaultBackoff].
 	Backoff []time.Duration
 	// BreakAfter is how many failures in a row break a lane. Default: 5.
@@ -62,6 +64,7 @@ func (c *Config) ensureDefaults() {
 	setInt(&c.MaxPending, 10_000)
 	setInt(&c.BreakAfter, 5)
 	setTime(&c.CommitInterval, 250*time.Millisecond)
+	setTime(&c.OverdueInterval, 10*time.Second)
 	setTime(&c.ProbeFirst, time.Second)
 	setTime(&c.ProbeMost, time.Minute)
 	setTime(&c.ProbePaused, time.Minute)
@@ -82,6 +85,7 @@ func (c *Config) validate() error {
 	positive("max pending", c.MaxPending > 0)
 	positive("break after", c.BreakAfter > 0)
 	positive("commit interval", c.CommitInterval > 0)
+	positive("overdue interval", c.OverdueInterval > 0)
 	positive("probe times", c.ProbeFirst > 0 && c.ProbeMost >= c.ProbeFirst && c.ProbePaused > 0)
 	positive("finish timeout", c.FinishTimeout > 0)
 	for _, b := range c.Backoff {

@@ -37,7 +37,8 @@
 // with one request at a time and resume by themselves. Nothing is lost
 // meanwhile: the position waits. Only a change that the endpoint refuses for
 // itself (400, 413, 422), or one that is no withdrawal and past its deadline,
-// becomes a dead letter. A withdrawal is tried for ever.
+// becomes a dead letter. A withdrawal is tried for ever. What is past its legal
+// deadline is counted, also where it waits for its turn (see backlog).
 //
 // # Windows
 //

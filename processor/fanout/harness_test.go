@@ -158,13 +158,17 @@ func (w *world) change(subject string) consent.Change {
 func (w *world) publish(subjects ...string) {
 	w.Helper()
 	for _, s := range subjects {
-		c := w.change(s)
-		value, err := schemas.EncodeChange(nil, &c)
-		if err != nil {
-			w.Fatal(err)
-		}
-		w.write(c.Key(), value)
+		w.put(w.change(s))
 	}
+}
+
+func (w *world) put(c consent.Change) {
+	w.Helper()
+	value, err := schemas.EncodeChange(nil, &c)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.write(c.Key(), value)
 }
 
 // expire removes the changes below an offset from a partition, as retention does.
@@ -299,6 +303,7 @@ func (w *world) quick() Config {
 	return Config{
 		Names: w.names, Stripes: 2, Backoff: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond},
 		ProbeFirst: 20 * time.Millisecond, ProbeMost: 50 * time.Millisecond, ProbePaused: 50 * time.Millisecond, FinishTimeout: 500 * time.Millisecond, CommitInterval: 20 * time.Millisecond,
+		OverdueInterval: 20 * time.Millisecond,
 	}
 }
 

@@ -32,6 +32,7 @@ type lane struct {
 	schedule   schedule
 	log        *slog.Logger
 	metrics    *laneMetrics
+	backlog    *backlog
 	now        func() time.Time
 
 	opening atomic.Int32 // stripes of the generation whose work has not begun
@@ -43,6 +44,7 @@ func (d *Dispatcher) newLane(w *registry.Downstream) *lane {
 	if w.Webhook.RateLimit > 0 {
 		limit = rate.NewLimiter(rate.Limit(w.Webhook.RateLimit), max(1, int(w.Webhook.RateLimit)))
 	}
+	log, metrics := d.log.With("tenant", w.Tenant, "downstream", w.Name), d.metrics.lane(w)
 	return &lane{
 		downstream: w,
 		config:     d.config,
@@ -55,8 +57,9 @@ func (d *Dispatcher) newLane(w *registry.Downstream) *lane {
 		slots:      make(chan struct{}, w.Webhook.Concurrency),
 		limit:      limit,
 		schedule:   schedule{backoff: d.config.Backoff, jitter: randomJitter},
-		log:        d.log.With("tenant", w.Tenant, "downstream", w.Name),
-		metrics:    d.metrics.lane(w),
+		log:        log,
+		metrics:    metrics,
+		backlog:    &backlog{metrics: metrics, log: log},
 		now:        d.deps.Now,
 	}
 }

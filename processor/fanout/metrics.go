@@ -15,6 +15,7 @@ type metrics struct {
 	deliveries *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
 	pending    *prometheus.GaugeVec
+	waiting    *prometheus.GaugeVec
 	overdue    *prometheus.CounterVec
 	state      *prometheus.GaugeVec
 }
@@ -30,8 +31,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 120, 600, 3600, 86400},
 		}, append(lane, "withdrawal")),
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "assent_fanout_pending_changes", Help: "Changes read and without an outcome, of the claim that moved last.",
+			Name: "assent_fanout_pending_changes", Help: "Changes that this process has read and that have no outcome.",
 		}, lane),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "assent_fanout_overdue_changes", Help: "Of the pending changes, those past their legal deadline, whether they were tried or wait for their turn.",
+		}, append(lane, "withdrawal")),
 		overdue: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "assent_fanout_overdue_attempts_total", Help: "Attempts that ended after the legal deadline of their change.",
 		}, append(lane, "withdrawal")),
@@ -42,7 +46,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	return m, errors.Join(r.Register(m.deliveries), r.Register(m.latency), r.Register(m.pending), r.Register(m.overdue), r.Register(m.state))
+	return m, errors.Join(r.Register(m.deliveries), r.Register(m.latency), r.Register(m.pending), r.Register(m.waiting), r.Register(m.overdue), r.Register(m.state))
 }
 
 // laneMetrics are those of one lane.
@@ -51,12 +55,15 @@ type laneMetrics struct {
 	tenant, name string
 	pending      prometheus.Gauge
 	state        prometheus.Gauge
+
+	overdueWithdrawals, overdueOthers prometheus.Gauge
 }
 
 func (m *metrics) lane(d *registry.Downstream) *laneMetrics {
 	t := string(d.Tenant)
 	return &laneMetrics{all: m, tenant: t, name: d.Name,
-		pending: m.pending.WithLabelValues(t, d.Name), state: m.state.WithLabelValues(t, d.Name)}
+		pending: m.pending.WithLabelValues(t, d.Name), state: m.state.WithLabelValues(t, d.Name),
+		overdueWithdrawals: m.waiting.WithLabelValues(t, d.Name, yes(true)), overdueOthers: m.waiting.WithLabelValues(t, d.Name, yes(false))}
 }
 
 // forget drops the series of a lane that was removed.
@@ -65,6 +72,7 @@ func (m *metrics) forget(d *registry.Downstream) {
 	m.deliveries.DeletePartialMatch(labels)
 	m.latency.DeletePartialMatch(labels)
 	m.pending.DeletePartialMatch(labels)
+	m.waiting.DeletePartialMatch(labels)
 	m.overdue.DeletePartialMatch(labels)
 	m.state.DeletePartialMatch(labels)
 }

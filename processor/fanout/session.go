@@ -28,7 +28,7 @@ type session struct {
 	queues   map[string]*queue
 	waiting  queueHeap // queues whose first entry is not in flight
 	inFlight int
-	pending  int // entries without an outcome
+	share    share // of the lane's backlog
 	dirty    map[kafka.Partition]bool
 	blocked  time.Time       // the gate said: not before
 	opened   <-chan struct{} // closed when the gate opens the next time
@@ -68,7 +68,7 @@ func (l *lane) newSession(ctx context.Context, claim *kafka.Claim, commits map[k
 	s.attempts, s.stopAttempts = kafka.Outlive(ctx, s.config.FinishTimeout)
 	next, err := s.resume(ctx, commits)
 	if err != nil {
-		s.stopAttempts()
+		s.release()
 		return nil, err
 	}
 	s.fetcher = l.kafka.NewFetcher(next, kafka.FetchOptions{MaxRecords: min(l.config.MaxPending, maxFetchRecords)})
@@ -112,6 +112,8 @@ func (s *session) loop(ctx context.Context) error {
 	defer timer.Stop()
 	commit := time.NewTicker(s.config.CommitInterval)
 	defer commit.Stop()
+	overdue := time.NewTicker(s.config.OverdueInterval)
+	defer overdue.Stop()
 	for {
 		now := s.now()
 		timer.Reset(s.untilNext(now))
@@ -135,6 +137,9 @@ func (s *session) loop(ctx context.Context) error {
 				return err
 			}
 			continue
+		case <-overdue.C:
+			s.countOverdue(s.now())
+			continue
 		}
 		if s.inFlight == 0 && len(s.waiting) == 0 && len(s.fetched) == 0 { // idle: the position moves at once
 			if err := s.commit(s.attempts); err != nil {
@@ -146,7 +151,7 @@ func (s *session) loop(ctx context.Context) error {
 
 // room is the channel of fetches while there is room for more.
 func (s *session) room() <-chan fetched {
-	if s.pending >= s.config.MaxPending {
+	if s.share.pending >= s.config.MaxPending {
 		return nil
 	}
 	return s.fetched
@@ -176,7 +181,6 @@ func (s *session) take(f fetched) {
 	w := s.windows[f.partition]
 	for _, e := range f.entries {
 		w.add(e.position.Offset)
-		s.pending++
 		q := s.queues[e.key]
 		if q == nil {
 			q = &queue{key: e.key, when: s.now(), index: -1}
@@ -187,7 +191,7 @@ func (s *session) take(f fetched) {
 	}
 	w.next = max(w.next, f.next)
 	s.dirty[f.partition] = true
-	s.metrics.pending.Set(float64(s.pending))
+	s.countPending(len(f.entries))
 }
 
 // launch starts the attempt of the queue that is due first. A slot was taken.
@@ -221,8 +225,7 @@ func (s *session) settle(r result) {
 	}
 	s.windows[r.entry.position.Partition].done(r.entry.position.Offset)
 	s.dirty[r.entry.position.Partition] = true
-	s.pending--
-	s.metrics.pending.Set(float64(s.pending))
+	s.countPending(-1)
 	if q.entries = q.entries[1:]; len(q.entries) == 0 {
 		delete(s.queues, q.key)
 		return
@@ -280,7 +283,13 @@ func (s *session) close() {
 		s.inFlight--
 	}
 	_ = s.fetcher.Close()
-	s.metrics.pending.Set(0)
+	s.release()
+}
+
+// release gives up what the session holds beside its loop.
+func (s *session) release() {
+	s.stopAttempts()
+	s.share = s.backlog.replace(s.share, share{})
 }
 
 // queueHeap orders queues by when their first entry is due.
