@@ -48,6 +48,7 @@ var meanings = map[string]Meaning{
 	"rejected_400":    {Means: "the downstream answers that it cannot read the change", Remedy: "mend the downstream, and tell it by hand"},
 	"rejected_413":    {Means: "the downstream answers that the change is too large", Remedy: "mend the downstream, and tell it by hand"},
 	"rejected_422":    {Means: "the downstream answers that it does not accept the change", Remedy: "mend the downstream, and tell it by hand"},
+	"failed":          {Means: "the downstream took the change, and says that it failed to obey it", Remedy: "mend the downstream, and tell it by hand"},
 	"gone":            {Means: "retention removed the change from consent.changes before the downstream had taken it; where the letter's reason names a range, all that was in it", Remedy: "find it by its position in the history's table changes, and tell the downstream by hand"},
 
 	CodeReplayed: {Means: "a mark: the letter that it names was published again", Remedy: "nothing"},

@@ -190,7 +190,7 @@ func TestPlan_PublishesAPrefixOfEachKeysOpenLetters(t *testing.T) {
 func TestExplain_KnowsEveryCodeThatARoleGives(t *testing.T) {
 	codes := []string{
 		schemas.CodeNoSchema, schemas.CodeTruncated, schemas.CodeTooLarge, schemas.CodeTrailing, schemas.CodeInvalid,
-		"wrong_key", "wrong_partition", "undecodable", "deadline_passed", "rejected_400", "rejected_413", "rejected_422", "gone", CodeReplayed,
+		"wrong_key", "wrong_partition", "undecodable", "deadline_passed", "rejected_400", "rejected_413", "rejected_422", "failed", "gone", CodeReplayed,
 	}
 	for _, c := range []consent.Code{
 		consent.CodeAffirmative, consent.CodeSpecific, consent.CodeInformed, consent.CodeFreelyGiven, consent.CodeFresh,

@@ -98,7 +98,11 @@ func (s *session) decide(ctx context.Context, e *entry, v verdict, d *schemas.De
 		// An endpoint that was away or wrong has not judged the change: only its
 		// refusals are held against it.
 		if e.refusals++; e.refusals >= s.downstream.Webhook.Attempts {
-			return s.setAside(ctx, e, v.reason, "the endpoint refuses this change", d)
+			reason := "the endpoint refuses this change"
+			if v.outcome == schemas.Failed {
+				reason = "the downstream took this change, and says that it failed to obey it"
+			}
+			return s.setAside(ctx, e, v.reason, reason, d)
 		}
 	case wrongEndpoint, busy: // the gate tells when; the change is not to blame
 		d.NextAttemptAt = consent.InstantOf(now.Add(v.wait))

@@ -33,8 +33,8 @@ type verdictKind uint8
 const (
 	// taken: the downstream has the change.
 	taken verdictKind = iota
-	// refused: it says that this very change cannot be taken. After the
-	// configured attempts it is a dead letter.
+	// refused: it says that this very change cannot be taken, or was taken and
+	// could not be obeyed. After the configured attempts it is a dead letter.
 	refused
 	// wrongEndpoint: nothing is wrong with the change, something is with the
 	// endpoint. The lane pauses; nothing is lost.
@@ -52,7 +52,13 @@ func classify(a answer) verdict {
 	case a.err != nil:
 		return verdict{kind: away, outcome: schemas.Retrying, reason: errorClass(a.err)}
 	case s >= 200 && s < 300:
-		return verdict{kind: taken, outcome: acknowledged(a.body)}
+		if outcome := acknowledged(a.body); outcome != schemas.Failed {
+			return verdict{kind: taken, outcome: outcome}
+		}
+		// Failed is an acknowledgement, and no end: each delivery ends with a
+		// downstream that obeys, or as a dead letter with an alert.
+		// Source: guarantees.md, No withdrawal disappears quietly.
+		return verdict{kind: refused, outcome: schemas.Failed, reason: "failed"}
 	case s == http.StatusBadRequest, s == http.StatusRequestEntityTooLarge, s == http.StatusUnprocessableEntity:
 		return verdict{kind: refused, outcome: schemas.Retrying, reason: "rejected_" + strconv.Itoa(s)}
 	case s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusNotFound,

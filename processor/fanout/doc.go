@@ -36,9 +36,10 @@
 // missing secret) pauses its lane, one that is away breaks it; both are probed
 // with one request at a time and resume by themselves. Nothing is lost
 // meanwhile: the position waits. Only a change that the endpoint refuses for
-// itself (400, 413, 422), or one that is no withdrawal and past its deadline,
-// becomes a dead letter. A withdrawal is tried for ever. What is past its legal
-// deadline is counted, also where it waits for its turn (see backlog).
+// itself (400, 413, 422, or it says that it failed to obey), or one that is no
+// withdrawal and past its deadline, becomes a dead letter. A withdrawal is tried
+// for ever. What is past its legal deadline is counted, also where it waits for
+// its turn (see backlog).
 //
 // # Windows
 //

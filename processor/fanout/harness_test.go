@@ -195,6 +195,7 @@ type endpoint struct {
 	mu     sync.Mutex
 	seen   []seen
 	answer func(n int, s seen) (status int, header http.Header) // nil = 204
+	says   string                                               // the body of its answers
 }
 
 type seen struct {
@@ -224,7 +225,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := seen{id: r.Header.Get(webhook.HeaderID), subject: change.Subject, version: change.Version, at: time.Now(), status: http.StatusNoContent,
 		valid: webhook.Verify(r.Header, []webhook.Key{key}, body, time.Now()) == nil}
 	e.mu.Lock()
-	n, answer := len(e.seen), e.answer
+	n, answer, says := len(e.seen), e.answer, e.says
 	e.mu.Unlock()
 	var header http.Header
 	if answer != nil {
@@ -237,6 +238,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(s.status)
+	_, _ = io.WriteString(w, says)
 }
 
 // all gives every request; taken only those that were answered 2xx.

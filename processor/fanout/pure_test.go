@@ -30,7 +30,7 @@ func TestClassify_MeansWhatTheContractSays(t *testing.T) {
 		"204":                 {answer{status: 204}, taken, schemas.Delivered, ""},
 		"200 applied":         {answer{status: 200, body: []byte(`{"status":"applied"}`)}, taken, schemas.Applied, ""},
 		"200 in progress":     {answer{status: 200, body: []byte(`{"status":"in_progress"}`)}, taken, schemas.InProgress, ""},
-		"200 failed":          {answer{status: 200, body: []byte(`{"status":"failed"}`)}, taken, schemas.Failed, ""},
+		"200 failed":          {answer{status: 200, body: []byte(`{"status":"failed"}`)}, refused, schemas.Failed, "failed"},
 		"200 with other text": {answer{status: 200, body: []byte(`thanks`)}, taken, schemas.Delivered, ""},
 		"400":                 {answer{status: 400}, refused, schemas.Retrying, "rejected_400"},
 		"413":                 {answer{status: 413}, refused, schemas.Retrying, "rejected_413"},

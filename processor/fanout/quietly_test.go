@@ -29,3 +29,31 @@ func TestLane_AWithdrawalThatBecomesADeadLetterIsAnErrorInTheLog(t *testing.T) {
 	}
 	t.Errorf("the log does not tell of it:\n%s", log.String())
 }
+
+// A 2xx whose body says that the downstream failed is no end: it is told again, as often
+// as configured, and is then a dead letter at error level.
+func TestLane_AWithdrawalThatTheDownstreamFailsToObeyIsADeadLetter(t *testing.T) {
+	w := newWorld(t, 1)
+	e := newEndpoint(t, always(http.StatusOK))
+	e.says = `{"status":"failed"}`
+	var log bytes.Buffer
+	r := w.start(w.registry(downstream("crm", e.URL, ", attempts: 2")), func(_ *Config, d *Deps) {
+		d.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	w.publish("user:1") // a withdrawal
+	w.eventually("a dead letter", func() bool { return len(w.letters()) == 1 })
+	r.stop()
+	if letter := w.letters()[0]; letter.Code != "failed" || len(e.all()) != 2 {
+		t.Errorf("after %d requests the dead letter %+v", len(e.all()), letter)
+	}
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "code=failed withdrawal=true") {
+		t.Errorf("the log does not tell of it:\n%s", log.String())
+	}
+	var outcomes []string
+	for _, d := range w.deliveries() {
+		outcomes = append(outcomes, d.Outcome.String())
+	}
+	if got := strings.Join(outcomes, " "); got != "failed dead_lettered" {
+		t.Errorf("outcomes %s", got)
+	}
+}
