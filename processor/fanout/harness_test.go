@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
@@ -169,6 +170,22 @@ func (w *world) put(c consent.Change) {
 		w.Fatal(err)
 	}
 	w.write(c.Key(), value)
+}
+
+// forgetGroup deletes a downstream's group, as brokers do with one that is empty for long.
+func (w *world) forgetGroup(name string) {
+	w.Helper()
+	admin, err := kgo.NewClient(kgo.SeedBrokers(w.cluster.Addrs()...))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer admin.Close()
+	req := kmsg.NewPtrDeleteGroupsRequest()
+	req.Groups = []string{w.names.FanoutGroup("default", name)}
+	w.eventually("the group is forgotten", func() bool { // once its last member has left
+		resp, err := req.RequestWith(w.ctx, admin)
+		return err == nil && len(resp.Groups) == 1 && resp.Groups[0].ErrorCode == 0
+	})
 }
 
 // expire removes the changes below an offset from a partition, as retention does.

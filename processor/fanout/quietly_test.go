@@ -57,3 +57,32 @@ func TestLane_AWithdrawalThatTheDownstreamFailsToObeyIsADeadLetter(t *testing.T)
 		t.Errorf("outcomes %s", got)
 	}
 }
+
+// A downstream that starts now is told of nothing before. For one that was told before and
+// whose positions are forgotten that is a loss, which the log names.
+func TestLane_AStartNowSaysWhatIsNotTold(t *testing.T) {
+	const said = "downstream has no position and starts now"
+	w := newWorld(t, 1)
+	e := newEndpoint(t, nil)
+	reg := w.registry(downstream("crm", e.URL, "") + "    start: now\n")
+	var first, second bytes.Buffer
+	into := func(log *bytes.Buffer) func(*Config, *Deps) {
+		return func(_ *Config, d *Deps) { d.Logger = slog.New(slog.NewTextHandler(log, nil)) }
+	}
+	r := w.start(reg, into(&first))
+	w.eventually("the lane has its start", func() bool { return r.Ready() == nil })
+	w.publish("user:1")
+	w.eventually("it is told", func() bool { return len(e.taken()) == 1 })
+	r.stop()
+	w.publish("user:meanwhile")
+	w.forgetGroup("crm")
+	r = w.start(reg, into(&second))
+	w.eventually("the lane has its start again", func() bool { return r.Ready() == nil })
+	r.stop()
+	if strings.Contains(first.String(), said) {
+		t.Errorf("there was nothing before, and the log says:\n%s", first.String())
+	}
+	if !strings.Contains(second.String(), "level=WARN msg=\""+said) || !strings.Contains(second.String(), w.names.Changes()+"/0@0-1]") {
+		t.Errorf("the log does not tell what is skipped:\n%s", second.String())
+	}
+}
