@@ -1,6 +1,7 @@
 // Package receiver is the built-in downstream of `assent up`: it checks each
-// webhook's signature, keeps the highest version per subject and purpose, and
-// shows what it was told. It doubles as the example for downstream systems.
+// webhook's signature, keeps the highest version per subject and purpose, those of
+// test changes apart, and shows what it was told. It doubles as the example for
+// downstream systems.
 //
 // It keeps the last webhooks in memory, and nothing else.
 package receiver
@@ -35,21 +36,27 @@ type Seen struct {
 	Change         json.RawMessage `json:"change"`
 }
 
+// key is what versions are counted by. Test changes are of a State of their own.
+type key struct {
+	tenant, subject, purpose string
+	test                     bool
+}
+
 // Receiver takes webhooks. Make it with New.
 type Receiver struct {
-	key webhook.Key
-	now func() time.Time
+	secret webhook.Key
+	now    func() time.Time
 
 	mu       sync.Mutex
 	count    int64
 	seen     []Seen
-	versions map[string]int64
+	versions map[key]int64
 	arrived  chan struct{} // closed and made anew at each webhook
 }
 
 // New makes a receiver that knows one secret.
-func New(key webhook.Key, now func() time.Time) *Receiver {
-	return &Receiver{key: key, now: now, versions: map[string]int64{}, arrived: make(chan struct{})}
+func New(secret webhook.Key, now func() time.Time) *Receiver {
+	return &Receiver{secret: secret, now: now, versions: map[key]int64{}, arrived: make(chan struct{})}
 }
 
 // Register adds POST /demo/receiver/hook and GET /demo/receiver/deliveries.
@@ -70,18 +77,19 @@ func (r *Receiver) hook(w http.ResponseWriter, req *http.Request) {
 		Subject string `json:"subject"`
 		Purpose string `json:"purpose"`
 		Version int64  `json:"version"`
+		Test    bool   `json:"test"`
 	}
 	if json.Unmarshal(body, &change) != nil {
 		problem.BadRequest("the body is not a change in JSON").Write(w)
 		return
 	}
-	err = webhook.Verify(req.Header, []webhook.Key{r.key}, body, r.now())
+	err = webhook.Verify(req.Header, []webhook.Key{r.secret}, body, r.now())
 	r.note(Seen{
 		WebhookID:      req.Header.Get(webhook.HeaderID),
 		ReceivedAt:     consent.InstantOf(r.now()).String(),
 		SignatureValid: err == nil,
 		Change:         body,
-	}, change.Tenant+"|"+change.Subject+"|"+change.Purpose, change.Version)
+	}, key{change.Tenant, change.Subject, change.Purpose, change.Test}, change.Version)
 	if err != nil {
 		problem.Problem{Type: "signature", Status: http.StatusUnauthorized, Detail: err.Error()}.Write(w)
 		return
@@ -90,14 +98,14 @@ func (r *Receiver) hook(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write([]byte(`{"status":"applied"}` + "\n"))
 }
 
-func (r *Receiver) note(s Seen, key string, version int64) {
+func (r *Receiver) note(s Seen, k key, version int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.count++
 	s.N = r.count
 	if s.SignatureValid {
-		s.Outdated = version <= r.versions[key]
-		r.versions[key] = max(version, r.versions[key])
+		s.Outdated = version <= r.versions[k]
+		r.versions[k] = max(version, r.versions[k])
 	}
 	if len(r.versions) > maxKnown {
 		for k := range r.versions { // a sample, not a store: any half will do

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,10 @@ func newReceiver(t *testing.T) (*Receiver, webhook.Key, *http.ServeMux) {
 }
 
 func send(mux *http.ServeMux, key webhook.Key, version int) int {
-	body := fmt.Sprintf(`{"tenant":"default","subject":"user:1","purpose":"a","version":%d}`, version)
+	return post(mux, key, version, fmt.Sprintf(`{"tenant":"default","subject":"user:1","purpose":"a","version":%d}`, version))
+}
+
+func post(mux *http.ServeMux, key webhook.Key, version int, body string) int {
 	req := httptest.NewRequest(http.MethodPost, "/demo/receiver/hook", strings.NewReader(body))
 	webhook.Sign(req.Header, []webhook.Key{key}, fmt.Sprint("id_", version), time.Now(), []byte(body))
 	w := httptest.NewRecorder()
@@ -70,6 +74,20 @@ func TestReceiver_ChecksSignaturesAndTellsOlderVersions(t *testing.T) {
 	}
 	if s := strings.Join(got, " "); s != "1 true false 2 true false 3 true true 4 false false 5 true false" || a.Next != 5 {
 		t.Errorf("%s, next %d", s, a.Next)
+	}
+}
+
+func TestReceiver_ATestChangeOutdatesNoRealOne(t *testing.T) {
+	_, key, mux := newReceiver(t)
+	post(mux, key, 5, `{"tenant":"default","subject":"user:1","purpose":"a","version":5,"test":true}`)
+	send(mux, key, 2)
+	post(mux, key, 4, `{"tenant":"default","subject":"user:1","purpose":"a","version":4,"test":true}`)
+	var got []bool
+	for _, s := range deliveries(t, mux, "").Items {
+		got = append(got, s.Outdated)
+	}
+	if !slices.Equal(got, []bool{false, false, true}) {
+		t.Errorf("outdated: %v, want the older test change alone", got)
 	}
 }
 
