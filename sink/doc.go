@@ -45,5 +45,6 @@
 // # Goroutines
 //
 // [Sink.Run] blocks in the group's loop, which starts one goroutine per claimed
-// stripe (stripe.run) and waits for it. Nothing else runs here.
+// stripe (stripe.run) and waits for it. Beside it runs one that asks ClickHouse
+// every 2 s whether it is there ([Sink.Ready] tells); Run waits for that one, too.
 package sink

@@ -24,8 +24,8 @@ type Sink struct {
 
 	tableOf  map[string]*table.Table // by topic
 	progress progress
-	checked  atomic.Bool
-	lastWait atomic.Int64 // when waitLog last said something
+	reach    atomic.Pointer[error] // what ClickHouse was last found to be; nil = not good for work yet
+	lastWait atomic.Int64          // when waitLog last said something
 }
 
 // New makes a Sink. It does no I/O.
@@ -66,6 +66,11 @@ func (s *Sink) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("sink: %w", err)
 	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watch(watching) })
+	defer watch.Wait()
+	defer stop()
 	var topics []string
 	for name := range s.tableOf {
 		topics = append(topics, name)
@@ -88,19 +93,17 @@ const maxSkew = 30 * time.Second
 // check waits for ClickHouse, and looks at what the protocol rests on.
 func (s *Sink) check(ctx context.Context) error {
 	for {
-		version, err := s.tables.Applied(ctx)
+		version, err := s.applied(ctx)
 		switch {
 		case err == nil && version > table.Version():
 			return &table.NewerSchemaError{Found: version, Known: table.Version()}
-		case err == nil && version < table.Version():
-			err = fmt.Errorf("the tables have version %d, this program needs %d: run `assent migrate`", version, table.Version())
 		case err == nil:
 			var skew time.Duration
 			if skew, err = s.tables.Skew(ctx); err == nil && skew.Abs() > maxSkew {
 				err = fmt.Errorf("ClickHouse's clock differs from ours by %s, at most %s are safe: set the clocks", skew.Round(time.Second), maxSkew)
 			}
 			if err == nil {
-				s.checked.Store(true)
+				s.reach.Store(&err)
 				return nil
 			}
 		}
@@ -109,6 +112,57 @@ func (s *Sink) check(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+const (
+	probeEvery   = 2 * time.Second
+	probeTimeout = 5 * time.Second // a ClickHouse that hangs is away, too
+)
+
+// watch asks ClickHouse now and then, so that Ready knows.
+func (s *Sink) watch(ctx context.Context) {
+	timer := time.NewTimer(probeEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		err := s.probe(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		switch before := *s.reach.Swap(&err); {
+		case before == nil && err != nil:
+			s.log.Warn("ClickHouse is away: rows wait in the log until it is back", "error", err)
+		case before != nil && err == nil:
+			s.log.Info("ClickHouse is back")
+		}
+		next := probeEvery
+		if err != nil {
+			next = min(next, s.config.RetryInterval)
+		}
+		timer.Reset(next)
+	}
+}
+
+// applied gives the version of the tables; one that is too old is an error, and
+// tables that are gone have version 0.
+func (s *Sink) applied(ctx context.Context) (int, error) {
+	version, err := s.tables.Applied(ctx)
+	if err == nil && version < table.Version() {
+		err = fmt.Errorf("the tables have version %d, this program needs %d: run `assent migrate`", version, table.Version())
+	}
+	return version, err
+}
+
+// probe asks for the tables and not only for an answer: they may be gone.
+func (s *Sink) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := s.applied(ctx)
+	return err
 }
 
 // pause waits before ClickHouse is asked again.
@@ -135,12 +189,15 @@ func (s *Sink) waitLog(p kafka.Partition, err error) {
 	s.log.Warn("the history waits for ClickHouse and tries again; nothing is skipped", "partition", p.String(), "error", err)
 }
 
-// Ready is nil when ClickHouse has answered, the tables are of this version,
-// and each claimed partition is written up to the end that its log had when it
-// was claimed.
+// Ready is nil when ClickHouse answers, its tables were of this version at the
+// start, and each claimed partition is written up to the end that its log had
+// when it was claimed. It asks nobody.
 func (s *Sink) Ready() error {
-	if !s.checked.Load() {
+	switch found := s.reach.Load(); {
+	case found == nil:
 		return errors.New("ClickHouse has not answered, or its tables are not of this version")
+	case *found != nil:
+		return fmt.Errorf("ClickHouse is away: %w", *found)
 	}
 	return s.progress.waitFor()
 }

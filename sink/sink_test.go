@@ -294,6 +294,30 @@ func TestSink_TwoShareTheStripesOneStopsAndASpareOneIsReady(t *testing.T) {
 	b.stop()
 }
 
+// A process that hangs accepts connections and answers nothing.
+func TestSink_IsUnreadyWhileClickHouseIsAway(t *testing.T) {
+	own := clickhousetest.Own(t, t.TempDir())
+	w := newWorldOn(t, 1, own.DSN())
+	s := w.start()
+	w.eventually("ready", func() bool { return s.Ready() == nil })
+	pid := own.PID()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	w.eventually("unready while it hangs", func() bool { return s.Ready() != nil })
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("ready when it answers again", func() bool { return s.Ready() == nil })
+	_ = own.Close()
+	w.eventually("unready when it is gone", func() bool { return s.Ready() != nil })
+	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "ClickHouse is away") {
+		t.Errorf("it says %v", err)
+	}
+	s.stop()
+}
+
 // The group's offset is gone, and the table has rows: writing on from the start
 // would double them.
 func TestSink_WithoutAnOffsetButWithRowsItWaitsForAPerson(t *testing.T) {

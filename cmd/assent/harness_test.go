@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,28 +94,10 @@ func startUp(t testing.TB, dataDir string, env []string, args ...string) *up {
 }
 
 func tryUp(t testing.TB, dataDir string, env []string, args ...string) (*up, error) {
-	args = append([]string{"up", "--output=json", "--data-dir=" + dataDir, "--partitions=6",
-		"--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0"}, args...)
-	u := &up{t: t, data: dataDir, log: &lockedBuffer{}, exited: make(chan struct{})}
-	u.cmd = assentCommand(context.Background(), env, args...)
-	u.cmd.Stderr = u.log
-	out, err := u.cmd.StdoutPipe()
+	u, first, err := launchUp(t, dataDir, env, args...)
 	if err != nil {
 		return nil, err
 	}
-	if err := u.cmd.Start(); err != nil {
-		return nil, err
-	}
-	t.Cleanup(u.kill)
-	first := make(chan []byte, 1)
-	go func() {
-		defer close(u.exited)
-		r := bufio.NewReader(out)
-		line, _ := r.ReadBytes('\n')
-		first <- line
-		_, _ = io.Copy(io.Discard, r)
-		_ = u.cmd.Wait()
-	}()
 	select {
 	case line := <-first:
 		if err := json.Unmarshal(line, u); err != nil || !u.Ready {
@@ -126,6 +109,54 @@ func tryUp(t testing.TB, dataDir string, env []string, args ...string) (*up, err
 		return nil, fmt.Errorf("assent up was not ready within a minute:\n%s", u.log)
 	}
 	return u, nil
+}
+
+var servingLine = regexp.MustCompile(`"msg":"serving","url":"([^"]+)"`)
+
+// startUnready starts `assent up` and waits until it serves, ready or not.
+func startUnready(t testing.TB, dataDir string, env []string, args ...string) *up {
+	t.Helper()
+	u, _, err := launchUp(t, dataDir, env, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 60*time.Second, "it serves", func() bool {
+		found := servingLine.FindStringSubmatch(u.log.String())
+		if found == nil {
+			return false
+		}
+		u.HTTP = found[1]
+		_, err := u.get("/healthz", nil)
+		return err == nil
+	})
+	return u
+}
+
+// launchUp starts the process; first gives the line that says that it is ready.
+func launchUp(t testing.TB, dataDir string, env []string, args ...string) (u *up, first <-chan []byte, err error) {
+	args = append([]string{"up", "--output=json", "--data-dir=" + dataDir, "--partitions=6",
+		"--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0"}, args...)
+	u = &up{t: t, data: dataDir, log: &lockedBuffer{}, exited: make(chan struct{})}
+	u.cmd = assentCommand(context.Background(), env, args...)
+	u.cmd.Stderr = u.log
+	out, err := u.cmd.StdoutPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := u.cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	t.Cleanup(u.kill)
+	lines := make(chan []byte, 1)
+	go func() {
+		defer close(u.exited)
+		r := bufio.NewReader(out)
+		line, _ := r.ReadBytes('\n')
+		lines <- line
+		_, _ = io.Copy(io.Discard, r)
+		_ = u.cmd.Wait()
+	}()
+	return u, lines, nil
 }
 
 // kill ends it as a power cut would.
@@ -163,6 +194,17 @@ func (u *up) post(path string, body, into any) (int, error) {
 		return 0, err
 	}
 	return answer(client.Post(u.HTTP+path, "application/json", bytes.NewReader(b)))(into)
+}
+
+// waiting is what /readyz says is not ready, by part.
+func (u *up) waiting() map[string]string {
+	u.t.Helper()
+	var body struct{ Waiting map[string]string }
+	status, err := u.get("/readyz", &body)
+	if err != nil || (status == http.StatusOK) != (len(body.Waiting) == 0) {
+		u.t.Fatalf("readyz: %d %v %v", status, err, body.Waiting)
+	}
+	return body.Waiting
 }
 
 func (u *up) get(path string, into any) (int, error) { return answer(client.Get(u.HTTP + path))(into) }

@@ -154,6 +154,9 @@ func (p *program) upRoles(ctx context.Context, v *serving, s *upSettings, e *eng
 	if err := v.addGateway(client, names, files.store, subjects); err != nil {
 		return err
 	}
+	if e.broker != nil {
+		v.health.Add("broker", e.broker.Health)
+	}
 	if e.clickhouse != nil {
 		v.health.Add("clickhouse", e.clickhouse.Healthy)
 	}

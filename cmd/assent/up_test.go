@@ -157,10 +157,22 @@ func killChild(t *testing.T, parent int) {
 	}
 }
 
+func TestUp_IsUnreadyWhileItsBrokerTakesNothing(t *testing.T) {
+	dir := t.TempDir()
+	startUp(t, dir, nil).stop() // makes the topics
+	u := startUnready(t, dir, nil, "--disk-reserve-mib=1000000000")
+	eventually(t, 60*time.Second, "the broker alone is waited for", func() bool {
+		waiting := u.waiting()
+		return len(waiting) == 1 && strings.Contains(waiting["broker"], "make room")
+	})
+	u.stop()
+}
+
 func TestUp_ADiskThatIsNearlyFullIs503AndNothingIsTorn(t *testing.T) {
 	dir := t.TempDir()
 	startUp(t, dir, nil).stop() // makes the topics
-	u := startUp(t, dir, nil, "--disk-reserve-mib=1000000000")
+	u := startUnready(t, dir, nil, "--disk-reserve-mib=1000000000")
+	eventually(t, 60*time.Second, "all but the broker is ready", func() bool { return len(u.waiting()) == 1 })
 	withdrawal := map[string]any{"event_id": "6f1c3a52-7a39-4d0e-9a53-0f4a6f0f6a01", "subject": "user:3", "purpose": "analytics", "action": "withdraw"}
 	var problem struct{ Detail string }
 	if status, err := u.post("/v1/events", withdrawal, &problem); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(problem.Detail, "send it again") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ type admission struct {
 	reserve int64
 	free    func(dir string) (int64, error)
 
+	checking  sync.Mutex // guards checkedAt
 	checkedAt time.Time
 	low       atomic.Bool
 	failed    atomic.Pointer[error] // the first write that failed
@@ -69,6 +71,8 @@ func (a *admission) fail(err error) {
 // isLow asks the file system, at most every spaceCheckEvery. An answer that
 // cannot be had changes nothing.
 func (a *admission) isLow() bool {
+	a.checking.Lock()
+	defer a.checking.Unlock()
 	if a.reserve <= 0 || time.Since(a.checkedAt) < spaceCheckEvery {
 		return a.low.Load()
 	}
@@ -92,12 +96,14 @@ func (a *admission) isLow() bool {
 	return low
 }
 
-// problem says why nothing is accepted, nil when all is well.
+// problem says why nothing is accepted, nil when all is well. It looks at the
+// disk itself: who sends nothing to a broker that is not well would never hear
+// that there is room again.
 func (a *admission) problem() error {
 	if err := a.failed.Load(); err != nil {
 		return fmt.Errorf("write to %s: %w: make room or mend the disk, then start again", a.dir, *err)
 	}
-	if a.low.Load() {
+	if a.isLow() {
 		return fmt.Errorf("less than %d MiB are free below %s: make room; writing goes on by itself", a.reserve>>20, a.dir)
 	}
 	return nil

@@ -29,6 +29,7 @@ func TestDiskFull_BelowTheReserveRecordsAreRefusedUntilThereIsRoom(t *testing.T)
 	}
 
 	free.Store(DefaultReserveBytes - 1)
+	eventually(t, func() bool { return b.Health() != nil }) // though nobody writes
 	eventually(t, func() bool {
 		return produceRaw(t, c, "events", rawBatch("b", nil)).ErrorCode == kerr.KafkaStorageError.Code
 	})
@@ -44,6 +45,7 @@ func TestDiskFull_BelowTheReserveRecordsAreRefusedUntilThereIsRoom(t *testing.T)
 	}
 
 	free.Store(DefaultReserveBytes * 2)
+	eventually(t, func() bool { return b.Health() == nil })
 	eventually(t, func() bool { return produceRaw(t, c, "events", rawBatch("c", nil)).ErrorCode == 0 })
 	if b.Health() != nil {
 		t.Errorf("health = %v", b.Health())
