@@ -35,16 +35,10 @@ type engines struct {
 	dsn     string
 }
 
-// openEngines locks the data directory and starts what is embedded, both at the
-// same time: the slower one decides how long it takes.
-func (p *program) openEngines(ctx context.Context, s *upSettings) (*engines, error) {
-	e := &engines{brokers: s.Brokers, dsn: s.DSN}
-	dir, err := datadir.Open(ctx, s.Data.Dir, lockWait)
-	if err != nil {
-		return nil, usageOr(err)
-	}
-	e.dir = dir
-
+// openEngines starts what is embedded, both at the same time: the slower one
+// decides how long it takes. dir stays the caller's, and is closed after them.
+func (p *program) openEngines(ctx context.Context, s *upSettings, dir *datadir.Dir) (*engines, error) {
+	e := &engines{dir: dir, brokers: s.Brokers, dsn: s.DSN}
 	var wg sync.WaitGroup
 	var brokerErr, clickhouseErr error
 	if len(e.brokers) == 0 {
@@ -140,7 +134,7 @@ func (e *engines) close(log *slog.Logger) error {
 	if brokerErr != nil {
 		log.Error("the embedded broker did not close cleanly; its next start checks its files", "error", brokerErr)
 	}
-	return errors.Join(brokerErr, clickhouseErr, e.dir.Close())
+	return errors.Join(brokerErr, clickhouseErr)
 }
 
 // usageOr marks the errors that the operator mends by another setting.

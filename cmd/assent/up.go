@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +13,7 @@ import (
 	"github.com/assent-dev/assent/internal/config"
 	"github.com/assent-dev/assent/internal/daemon"
 	"github.com/assent-dev/assent/internal/demo"
+	"github.com/assent-dev/assent/internal/embedded/datadir"
 	"github.com/assent-dev/assent/internal/registry"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/internal/webhook"
@@ -98,12 +97,21 @@ func (p *program) upOn(ctx context.Context, v *serving, s *upSettings, started t
 	if err != nil {
 		return err
 	}
-	e, err := p.openEngines(ctx, s)
+	dir, err := datadir.Open(ctx, s.Data.Dir, lockWait)
+	if err != nil {
+		return usageOr(err)
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	subjects, err := upSubjects(s, dir)
+	if err != nil {
+		return err
+	}
+	e, err := p.openEngines(ctx, s, dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close(p.log)) }()
-	if err := p.upRoles(ctx, v, s, e, files); err != nil {
+	if err := p.upRoles(ctx, v, s, e, files, subjects); err != nil {
 		return err
 	}
 	v.add(daemon.Service{Name: "announcement", Run: func(ctx context.Context) error {
@@ -122,11 +130,7 @@ func (p *program) upOn(ctx context.Context, v *serving, s *upSettings, started t
 }
 
 // upRoles provisions topics and tables, and adds every role.
-func (p *program) upRoles(ctx context.Context, v *serving, s *upSettings, e *engines, files *registryFiles) error {
-	subjects, err := p.upSubjects(s, e)
-	if err != nil {
-		return err
-	}
+func (p *program) upRoles(ctx context.Context, v *serving, s *upSettings, e *engines, files *registryFiles, subjects *intake.Pseudonymiser) error {
 	client, err := v.connect(e.brokers, s.TLS, "up")
 	if err != nil {
 		return err
@@ -174,21 +178,6 @@ func migrate(ctx context.Context, dsn string) error {
 	defer db.Close()
 	_, err = db.Migrate(ctx, false)
 	return err
-}
-
-// upSubjects takes the subject key from the settings, else from the data
-// directory, where it is made at the first start.
-func (p *program) upSubjects(s *upSettings, e *engines) (*intake.Pseudonymiser, error) {
-	if s.SubjectKey.Key != "" {
-		key, err := intake.ParseKey(s.SubjectKey.Key)
-		return intake.NewPseudonymiser(key), err
-	}
-	path := s.Data.subjectKeyFile()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of the subject key: %w", err)
-	}
-	key, err := intake.LoadOrCreateKey(path)
-	return intake.NewPseudonymiser(key), err
 }
 
 // The built-in receiver, as a downstream.

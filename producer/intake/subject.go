@@ -53,6 +53,14 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(k.String())) }
 // LogValue is redacted.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
+// Fingerprint tells keys apart and gives none away: the hex HMAC-SHA256 of a fixed
+// text. It may be kept beside the data that was written under the key.
+func (k Key) Fingerprint() string {
+	mac := hmac.New(sha256.New, k.secret[:])
+	mac.Write([]byte("assent subject key"))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
 // LoadOrCreateKey reads the key in the file at path. Where there is none, it
 // makes one: 32 random bytes as hex, readable by its owner only. The file is on
 // disk before the key is used, since subjects that were made with a lost key

@@ -111,6 +111,24 @@ func TestParseKey_RefusesWhatIsTooWeakOrNoHex(t *testing.T) {
 	}
 }
 
+func TestKey_FingerprintTellsKeysApartForEver(t *testing.T) {
+	one, err := ParseKey(testKeyHex)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := ParseKey(strings.Repeat("ab", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of an installation's data: a change would refuse every start.
+	if got, want := one.Fingerprint(), "a6235d41fb52c001c6b6e6732b5261e68a0b6feeb9e06704903ce1ee6f6d940e"; got != want {
+		t.Errorf("fingerprint %s, want %s", got, want)
+	}
+	if one.Fingerprint() == other.Fingerprint() {
+		t.Error("two keys have one fingerprint")
+	}
+}
+
 func TestLoadOrCreateKey_MakesOneOnceForItsOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "subject.key")
 	keys := make([]Key, 8)

@@ -7,7 +7,9 @@
 //	  VERSION              {"format":1,"writer":"v0.3.0"}
 //	  kafka/               the embedded broker
 //	  clickhouse/          the embedded ClickHouse
+//	  state/               what the processor keeps of the changelog
 //	  keys/                secrets made at the first start
+//	  subject-key.fingerprint  tells which subject key the data was written under
 //
 // # Who is right
 //
