@@ -27,10 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runAsAssent) != "" {
 		p := newProgram(os.Environ())
 		p.selfEnv = []string{runAsAssent + "=1"}
-		ctx, stop := signalContext()
-		code := p.run(ctx, os.Args[1:])
-		stop()
-		os.Exit(code)
+		os.Exit(p.live(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

@@ -15,11 +15,20 @@ import (
 // version is set by the build.
 var version = "dev"
 
-func main() {
+func main() { os.Exit(newProgram(os.Environ()).live(os.Args[1:])) }
+
+// live runs one command as the whole life of a process, under its signals.
+//
+// A SIGHUP is caught from the first moment to the last, since it would end the
+// process: one that comes before the registry is in use is served then, and one that
+// nobody waits for is dropped.
+func (p *program) live(args []string) int {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	p.hangups = hangups
 	ctx, stop := signalContext()
-	code := newProgram(os.Environ()).run(ctx, os.Args[1:])
-	stop()
-	os.Exit(code)
+	defer stop()
+	return p.run(ctx, args)
 }
 
 // signalContext ends at the first SIGINT or SIGTERM; a second one aborts.

@@ -28,6 +28,8 @@ type program struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
+	hangups <-chan os.Signal // each asks for the registry to be read again; nil = none come
+
 	// selfEnv is what the ClickHouse process needs beside its own environment to
 	// be this program; tests, whose binary is another, set it.
 	selfEnv []string

@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/assent-dev/assent/internal/daemon"
 	"github.com/assent-dev/assent/internal/registry"
@@ -37,14 +34,11 @@ func (p *program) lookupEnv(name string) (string, bool) {
 // nothing: the version in force stays, and the log says what is wrong.
 func (p *program) reloader(files *registryFiles, then func()) daemon.Service {
 	return daemon.Service{Name: "registry", Run: func(ctx context.Context) error {
-		hangups := make(chan os.Signal, 1)
-		signal.Notify(hangups, syscall.SIGHUP)
-		defer signal.Stop(hangups)
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-hangups:
+			case <-p.hangups:
 			}
 			next, err := files.open()
 			if err != nil {

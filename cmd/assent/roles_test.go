@@ -134,6 +134,46 @@ func TestRoles_ApartOnOthersEnginesDoTheMainJob(t *testing.T) {
 	engines.stop()
 }
 
+// Neither engine is there: each role waits for them, and is not to end for a hangup
+// meanwhile, nor when it stops.
+func TestRoles_AHangupEndsNone(t *testing.T) {
+	purposes := filepath.Join(moduleRoot(t), "internal", "registry", "sample.yaml")
+	env := []string{"ASSENT_KAFKA_BROKERS=127.0.0.1:1", "ASSENT_SUBJECT_KEY=" + strings.Repeat("0123456789abcdef", 4)}
+	reloads := append(env, "ASSENT_PURPOSES="+purposes)
+	for name, env := range map[string][]string{
+		"sink": append(env, "ASSENT_CLICKHOUSE_DSN=clickhouse://default@127.0.0.1:1/assent"), "gateway": reloads, "processor": reloads,
+		"fanout": append(reloads, "ASSENT_DOWNSTREAMS="+downstreamsFile(t, newServer(t, &recorder{told: map[string]int{}}))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := []string{name, "--http-addr=127.0.0.1:0"}
+			if name == "processor" {
+				args = append(args, "--state-dir="+t.TempDir())
+			}
+			cmd, log := assentCommand(t.Context(), env, args...), &lockedBuffer{}
+			cmd.Stderr = log
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			says := func(what string) {
+				t.Helper()
+				eventually(t, 20*time.Second, "the log says "+what, func() bool { return strings.Contains(log.String(), what) })
+			}
+			says(`"msg":"serving"`)
+			_ = cmd.Process.Signal(syscall.SIGHUP)
+			if name != "sink" {
+				says("the registry files have not changed")
+			}
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			says(`"msg":"stopping"`)
+			_ = cmd.Process.Signal(syscall.SIGHUP)
+			_ = cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != exitDone {
+				t.Errorf("%s\n%s", cmd.ProcessState, log)
+			}
+		})
+	}
+}
+
 func TestRoles_ApartAskForWhatOnlyUpCanDoWithout(t *testing.T) {
 	code, _, stderr := assent(t, nil, "gateway")
 	wantRefusal(t, code, stderr, "ASSENT_SUBJECT_KEY", "ASSENT_PURPOSES")

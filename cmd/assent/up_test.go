@@ -143,18 +143,53 @@ func TestUp_AKilledClickHouseComesBackAndTheHistoryIsWhole(t *testing.T) {
 	u.stop()
 }
 
-// killChild kills the process that runs the embedded ClickHouse.
-func killChild(t *testing.T, parent int) {
+// childOf is the process that runs the embedded ClickHouse.
+func childOf(t *testing.T, parent int) int {
 	t.Helper()
 	out, err := exec.Command("pgrep", "-P", itoa(parent), "-f", "embedded-clickhouse").Output()
 	if err != nil {
 		t.Fatalf("find the ClickHouse process: %v", err)
 	}
-	for _, field := range strings.Fields(string(out)) {
-		if err := syscall.Kill(atoi(t, field), syscall.SIGKILL); err != nil {
+	return atoi(t, strings.TrimSpace(string(out)))
+}
+
+func killChild(t *testing.T, parent int) {
+	t.Helper()
+	if err := syscall.Kill(childOf(t, parent), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// alive reports whether a process exists and is no zombie.
+func alive(pid int) bool {
+	state, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
+	_, rest, _ := strings.Cut(string(state), ") ")
+	return err == nil && !strings.HasPrefix(rest, "Z")
+}
+
+func TestUp_SignalsEndItsClickHouseOnlyThroughIt(t *testing.T) {
+	dir := t.TempDir()
+	u := startUp(t, dir, nil)
+	child := childOf(t, u.cmd.Process.Pid)
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT} { // as a terminal sends them
+		if err := syscall.Kill(child, s); err != nil {
 			t.Fatal(err)
 		}
 	}
+	u.mustPost("/v1/events", map[string]any{"subject": "user:1", "purpose": "analytics", "action": "withdraw"}, nil, http.StatusAccepted)
+	eventually(t, 20*time.Second, "the event is in the history", func() bool {
+		var page struct{ Items []json.RawMessage }
+		status, err := u.get("/v1/subjects/user:1/history?kind=event", &page)
+		return err == nil && status == http.StatusOK && len(page.Items) == 1
+	})
+	u.stop()
+	if strings.Contains(u.log.String(), "has died") || alive(child) {
+		t.Errorf("ClickHouse ended before its parent stopped it, or is still there:\n%s", u.log)
+	}
+	u = startUp(t, dir, nil)
+	child = childOf(t, u.cmd.Process.Pid)
+	u.kill()
+	eventually(t, 10*time.Second, "ClickHouse has ended with its parent", func() bool { return !alive(child) })
 }
 
 func TestUp_IsUnreadyWhileItsBrokerTakesNothing(t *testing.T) {
@@ -223,6 +258,27 @@ func TestUp_AHangupReloadsTheRegistryAndAFaultyFileChangesNothing(t *testing.T) 
 	if first.count() != 2 {
 		t.Errorf("the removed downstream was told %d changes, want 2", first.count())
 	}
+	u.stop()
+}
+
+func TestUp_AHangupWhileItStartsIsServedWhenItRuns(t *testing.T) {
+	u, ready, err := launchUp(t, t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the registry was read", func() bool { return strings.Contains(u.log.String(), "registry in force") })
+	if err := u.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-ready:
+		if len(line) == 0 {
+			t.Fatalf("it ended:\n%s", u.log)
+		}
+	case <-time.After(60 * time.Second):
+		t.Fatalf("not ready within a minute:\n%s", u.log)
+	}
+	eventually(t, 10*time.Second, "the registry was read again", func() bool { return strings.Contains(u.log.String(), "the registry files have not changed") })
 	u.stop()
 }
 

@@ -22,8 +22,10 @@
 //
 // Standard input is the child's life line. Its end, by Server.Close or by the parent's death, makes the child
 // finish running statements (3 s, then they are killed), close the engine and exit. On Linux the kernel kills the
-// child with its parent besides. A kill at any moment loses no row of an INSERT that was answered, where the table
-// has fsync_after_insert; an INSERT that was not answered may be there or not, and is sent again with its token.
+// child with its parent besides. The command that runs Child should ignore the signals that end others: a terminal
+// sends them to the whole group, while the parent still works with the child. A kill at any moment loses no row of
+// an INSERT that was answered, where the table has fsync_after_insert; an INSERT that was not answered may be there
+// or not, and is sent again with its token.
 //
 // # Goroutines
 //
