@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/assent-dev/assent/internal/daemon"
 	"github.com/assent-dev/assent/internal/registry"
@@ -49,8 +50,10 @@ func (p *program) reloader(files *registryFiles, then func()) daemon.Service {
 				p.log.Info("the registry files have not changed", "version", next.Version())
 				continue
 			}
+			before := files.store.Current()
 			files.store.Replace(next)
 			p.noteRegistry(next)
+			p.noteGone(before, next)
 			then()
 		}
 	}}
@@ -64,5 +67,23 @@ func (p *program) noteRegistry(reg *registry.Registry) {
 	}
 	for _, line := range reg.Waiting() {
 		p.log.Warn("registry: declared, and not acted on by this version", "key", line)
+	}
+}
+
+// noteGone names what a reload took away: a file that was read while it was written
+// can end early and be in order.
+func (p *program) noteGone(before, next *registry.Registry) {
+	for _, d := range before.Downstreams() {
+		same := func(x *registry.Downstream) bool { return x.Tenant == d.Tenant && x.Name == d.Name }
+		if !slices.ContainsFunc(next.Downstreams(), same) {
+			p.log.Error("a downstream is gone from the registry: its open changes wait until it is declared again", "tenant", string(d.Tenant), "downstream", d.Name)
+		}
+	}
+	for _, tenant := range before.Tenants() {
+		for _, d := range before.Catalogue(tenant).Purposes {
+			if next.Catalogue(tenant).Find(d.ID) == nil {
+				p.log.Warn("a purpose is gone from the registry: no grant of it is accepted until it is declared again", "tenant", string(tenant), "purpose", string(d.ID))
+			}
+		}
 	}
 }
