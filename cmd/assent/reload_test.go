@@ -46,7 +46,8 @@ func TestReload_NamesWhatIsGone(t *testing.T) {
 		<-reloaded
 		return goneLines(t, log.String()[before:])
 	}
-	purposes, downstreams = purposes[:strings.Index(purposes, "  - {id: marketing")], downstreams[:strings.Index(downstreams, "  - {name: mailer")]
+	purposes, _, _ = strings.Cut(purposes, "  - {id: marketing")
+	downstreams, _, _ = strings.Cut(downstreams, "  - {name: mailer")
 	if got, want := reload(), []string{"ERROR default mailer", "WARN default marketing"}; !slices.Equal(got, want) {
 		t.Errorf("the log names %q, want %q", got, want)
 	}

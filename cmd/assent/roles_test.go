@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -139,7 +140,7 @@ func TestRoles_ApartOnOthersEnginesDoTheMainJob(t *testing.T) {
 func TestRoles_AHangupEndsNone(t *testing.T) {
 	purposes := filepath.Join(moduleRoot(t), "internal", "registry", "sample.yaml")
 	env := []string{"ASSENT_KAFKA_BROKERS=127.0.0.1:1", "ASSENT_SUBJECT_KEY=" + strings.Repeat("0123456789abcdef", 4)}
-	reloads := append(env, "ASSENT_PURPOSES="+purposes)
+	reloads := slices.Concat(env, []string{"ASSENT_PURPOSES=" + purposes})
 	for name, env := range map[string][]string{
 		"sink": append(env, "ASSENT_CLICKHOUSE_DSN=clickhouse://default@127.0.0.1:1/assent"), "gateway": reloads, "processor": reloads,
 		"fanout": append(reloads, "ASSENT_DOWNSTREAMS="+downstreamsFile(t, newServer(t, &recorder{told: map[string]int{}}))),
