@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/reach"
 	"github.com/assent-dev/assent/sink/table"
 )
 
@@ -24,8 +25,8 @@ type Sink struct {
 
 	tableOf  map[string]*table.Table // by topic
 	progress progress
-	reach    atomic.Pointer[error] // what ClickHouse was last found to be; nil = not good for work yet
-	lastWait atomic.Int64          // when waitLog last said something
+	reach    *reach.Watch // what ClickHouse was last found to be; known once it is good for work
+	lastWait atomic.Int64 // when waitLog last said something
 }
 
 // New makes a Sink. It does no I/O.
@@ -48,13 +49,15 @@ func New(config Config, deps Deps) (*Sink, error) {
 		return nil, fmt.Errorf("sink: %w", err)
 	}
 	n := config.Names
-	return &Sink{
+	s := &Sink{
 		config: config, kafka: deps.Kafka, tables: deps.Tables, log: deps.Logger, metrics: m, now: deps.Now,
 		tableOf: map[string]*table.Table{
 			n.Events(): table.Events, n.Changes(): table.Changes, n.Deliveries(): table.Deliveries, n.DeadLetters(): table.DeadLetters,
 		},
 		progress: progress{parts: map[kafka.Partition]bool{}, lag: m.lag},
-	}, nil
+	}
+	s.reach = s.newWatch()
+	return s, nil
 }
 
 // Run writes the history until ctx ends. An error means that going on is of no
@@ -68,7 +71,7 @@ func (s *Sink) Run(ctx context.Context) error {
 	}
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
-	watch.Go(func() { s.watch(watching) })
+	watch.Go(func() { s.reach.Run(watching) })
 	defer watch.Wait()
 	defer stop()
 	var topics []string
@@ -103,7 +106,7 @@ func (s *Sink) check(ctx context.Context) error {
 				err = fmt.Errorf("ClickHouse's clock differs from ours by %s, at most %s are safe: set the clocks", skew.Round(time.Second), maxSkew)
 			}
 			if err == nil {
-				s.reach.Store(&err)
+				s.reach.Note(nil)
 				return nil
 			}
 		}
@@ -119,31 +122,21 @@ const (
 	probeTimeout = 5 * time.Second // a ClickHouse that hangs is away, too
 )
 
-// watch asks ClickHouse now and then, so that Ready knows.
-func (s *Sink) watch(ctx context.Context) {
-	timer := time.NewTimer(probeEvery)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		err := s.probe(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		switch before := *s.reach.Swap(&err); {
-		case before == nil && err != nil:
-			s.log.Warn("ClickHouse is away: rows wait in the log until it is back", "error", err)
-		case before != nil && err == nil:
-			s.log.Info("ClickHouse is back")
-		}
-		next := probeEvery
-		if err != nil {
-			next = min(next, s.config.RetryInterval)
-		}
-		timer.Reset(next)
+// newWatch asks for the tables and not only for an answer: they may be gone.
+func (s *Sink) newWatch() *reach.Watch {
+	return &reach.Watch{
+		Probe: func(ctx context.Context) error {
+			_, err := s.applied(ctx)
+			return err
+		},
+		Timeout: probeTimeout, Every: probeEvery, Again: min(probeEvery, s.config.RetryInterval),
+		Changed: func(err error) {
+			if err != nil {
+				s.log.Warn("ClickHouse is away: rows wait in the log until it is back", "error", err)
+			} else {
+				s.log.Info("ClickHouse is back")
+			}
+		},
 	}
 }
 
@@ -155,14 +148,6 @@ func (s *Sink) applied(ctx context.Context) (int, error) {
 		err = fmt.Errorf("the tables have version %d, this program needs %d: run `assent migrate`", version, table.Version())
 	}
 	return version, err
-}
-
-// probe asks for the tables and not only for an answer: they may be gone.
-func (s *Sink) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	_, err := s.applied(ctx)
-	return err
 }
 
 // pause waits before ClickHouse is asked again.
@@ -193,11 +178,11 @@ func (s *Sink) waitLog(p kafka.Partition, err error) {
 // start, and each claimed partition is written up to the end that its log had
 // when it was claimed. It asks nobody.
 func (s *Sink) Ready() error {
-	switch found := s.reach.Load(); {
-	case found == nil:
+	switch known, err := s.reach.Found(); {
+	case !known:
 		return errors.New("ClickHouse has not answered, or its tables are not of this version")
-	case *found != nil:
-		return fmt.Errorf("ClickHouse is away: %w", *found)
+	case err != nil:
+		return fmt.Errorf("ClickHouse is away: %w", err)
 	}
 	return s.progress.waitFor()
 }

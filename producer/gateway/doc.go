@@ -41,7 +41,7 @@
 // # Goroutines
 //
 // Run owns two: the member of the group assent-intake (and below it, in
-// internal/kafka, one per stripe, which runs work), and watch, which asks now and
-// then whether the broker answers, for Ready. Handlers run in those of the HTTP
+// internal/kafka, one per stripe, which runs work), and that of internal/reach, which
+// asks now and then whether the broker answers, for Ready. Handlers run in those of the HTTP
 // server. The producer's goroutines end when Run returns.
 package gateway

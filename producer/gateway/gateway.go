@@ -16,6 +16,7 @@ import (
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
 	"github.com/assent-dev/assent/internal/problem"
+	"github.com/assent-dev/assent/internal/reach"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/producer/intake"
 )
@@ -84,8 +85,8 @@ type Gateway struct {
 	metrics  *metrics
 	limits   limits
 	events   eventLog
-	reach    atomic.Pointer[error] // what the last probe of the broker found; nil = none yet
-	warned   atomic.Int64          // when the log last told of an unconfirmed write, Unix seconds
+	reach    *reach.Watch // whether the broker answers
+	warned   atomic.Int64 // when the log last told of an unconfirmed write, Unix seconds
 }
 
 // eventLog writes records. Produce returns when all in-sync replicas have every
@@ -120,7 +121,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	return &Gateway{
+	g := &Gateway{
 		config:   config,
 		kafka:    deps.Kafka,
 		registry: deps.Registry,
@@ -130,7 +131,9 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		metrics:  counted,
 		limits:   newLimits(config.MaxInFlight, config.MaxBatches),
 		events:   deps.Kafka.NewProducer(kafka.ProducerOptions{MaxBatchBytes: maxBatchBytes, CloseTimeout: closeTimeout}),
-	}, nil
+	}
+	g.reach = g.newWatch()
+	return g, nil
 }
 
 // Run reads consent.intake and watches the broker until ctx ends; then it
@@ -138,7 +141,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 func (g *Gateway) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return g.consume(ctx) })
-	work.Go(func() error { g.watch(ctx); return nil })
+	work.Go(func() error { g.reach.Run(ctx); return nil })
 	err := work.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil
@@ -151,11 +154,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // Ready reports why the gateway cannot take events; nil = it can. It asks nobody.
 func (g *Gateway) Ready() error {
-	found := g.reach.Load()
-	if found == nil {
+	known, err := g.reach.Found()
+	if !known {
 		return errors.New("the broker has not answered yet")
 	}
-	return *found
+	return err
 }
 
 const (
@@ -164,47 +167,29 @@ const (
 	probeTimeout = 5 * time.Second
 )
 
-// watch asks for the event log now and then, so that Ready knows.
-func (g *Gateway) watch(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		err := g.probe(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if before := g.reach.Swap(&err); before != nil && (*before == nil) != (err == nil) {
+// newWatch asks for the broker and for the topics that the gateway works with.
+func (g *Gateway) newWatch() *reach.Watch {
+	return &reach.Watch{
+		Probe: func(ctx context.Context) error {
+			if err := g.kafka.Ping(ctx); err != nil {
+				return err
+			}
+			for _, name := range []string{g.config.Topics.Events(), g.config.Topics.Intake(), g.config.Topics.DeadLetters()} {
+				if _, err := g.kafka.PartitionCount(ctx, name); err != nil {
+					return fmt.Errorf("topic %s: %w", name, err)
+				}
+			}
+			return nil
+		},
+		Timeout: probeTimeout, Every: probeEvery, Again: probeAgain,
+		Changed: func(err error) {
 			if err != nil {
 				g.log.Warn("broker is away: events are answered 503 until it is back", "error", err)
 			} else {
 				g.log.Info("broker is back")
 			}
-		}
-		next := probeEvery
-		if err != nil {
-			next = probeAgain
-		}
-		timer.Reset(next)
+		},
 	}
-}
-
-func (g *Gateway) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	if err := g.kafka.Ping(ctx); err != nil {
-		return err
-	}
-	for _, name := range []string{g.config.Topics.Events(), g.config.Topics.Intake(), g.config.Topics.DeadLetters()} {
-		if _, err := g.kafka.PartitionCount(ctx, name); err != nil {
-			return fmt.Errorf("topic %s: %w", name, err)
-		}
-	}
-	return nil
 }
 
 // Register adds the gateway's paths to mux.
