@@ -24,6 +24,13 @@ const lockWait = 15 * time.Second
 // than lockWait.
 const orphanWait = 45 * time.Second
 
+// The folders of the data directory that have data of the pipeline in them.
+const (
+	kafkaFolder      = "kafka"
+	clickhouseFolder = "clickhouse"
+	stateFolder      = "state" // of the processor
+)
+
 // engines are the broker and the ClickHouse that the roles work with: embedded
 // ones, or others' where the settings name them, each on its own.
 type engines struct {
@@ -56,7 +63,7 @@ func (p *program) openEngines(ctx context.Context, s *upSettings, dir *datadir.D
 
 func (p *program) openBroker(ctx context.Context, e *engines, s *upSettings) error {
 	b, err := broker.Open(ctx, broker.Options{
-		Dir: e.dir.Path("kafka"), Addr: s.KafkaAddr, Logger: p.log, CompactOnStart: true, ReserveBytes: int64(s.DiskReserve) << 20,
+		Dir: e.dir.Path(kafkaFolder), Addr: s.KafkaAddr, Logger: p.log, CompactOnStart: true, ReserveBytes: int64(s.DiskReserve) << 20,
 	})
 	if err != nil {
 		var addr *broker.AddrError
@@ -79,7 +86,7 @@ func (p *program) openClickHouse(ctx context.Context, e *engines, s *upSettings)
 		return fmt.Errorf("find the own binary, which runs the embedded ClickHouse: %w", err)
 	}
 	server, err := clickhouse.Start(ctx, clickhouse.Options{
-		DataDir: e.dir.Path("clickhouse"), Addr: s.ClickHouseAddr, Library: library, Database: "assent",
+		DataDir: e.dir.Path(clickhouseFolder), Addr: s.ClickHouseAddr, Library: library, Database: "assent",
 		Executable: self, Args: []string{clickhouse.Command}, Env: p.childEnv(), LockWait: orphanWait, Logger: p.log,
 	})
 	if errors.Is(err, clickhouse.ErrListen) {

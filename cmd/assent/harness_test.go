@@ -13,10 +13,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 // runAsAssent turns the test binary into assent: the tests start it as a
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 type up struct {
 	t          testing.TB
 	cmd        *exec.Cmd
-	log        *lockedBuffer
+	log        *logtest.Buffer
 	exited     chan struct{}
 	data       string
 	HTTP       string  `json:"http"`
@@ -44,23 +45,6 @@ type up struct {
 	ClickHouse string  `json:"clickhouse"`
 	Ready      bool    `json:"ready"`
 	ReadyIn    float64 `json:"ready_in_seconds"`
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // assentCommand is the binary under test with a clean environment.
@@ -133,7 +117,7 @@ func startUnready(t testing.TB, dataDir string, env []string, args ...string) *u
 func launchUp(t testing.TB, dataDir string, env []string, args ...string) (u *up, first <-chan []byte, err error) {
 	args = append([]string{"up", "--output=json", "--data-dir=" + dataDir, "--partitions=6",
 		"--http-addr=127.0.0.1:0", "--kafka-addr=127.0.0.1:0", "--clickhouse-addr=127.0.0.1:0"}, args...)
-	u = &up{t: t, data: dataDir, log: &lockedBuffer{}, exited: make(chan struct{})}
+	u = &up{t: t, data: dataDir, log: &logtest.Buffer{}, exited: make(chan struct{})}
 	u.cmd = assentCommand(context.Background(), env, args...)
 	u.cmd.Stderr = u.log
 	out, err := u.cmd.StdoutPipe()

@@ -37,7 +37,7 @@ func (p *program) processorCommand() *cobra.Command {
 				}
 				v.add(p.reloader(files, func() {}), nil)
 				if s.Fold.StateDir == "" {
-					s.Fold.StateDir = filepath.Join("data", "state")
+					s.Fold.StateDir = filepath.Join("data", stateFolder)
 				}
 				return v.addProcessor(client, s.Kafka.names(), files.store, subjects, &s.Fold)
 			})(ctx)

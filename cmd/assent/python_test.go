@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 type pythonRecord struct {
@@ -30,7 +31,7 @@ func TestPython_PublishesToIntakeAndReadsEventsChangesAndState(t *testing.T) {
 	defer cancel()
 	notice := sampleNotice("marketing.email")
 	cmd := exec.CommandContext(ctx, python, filepath.Join(root, "cmd/assent/testdata/python/interop.py"), u.Kafka, filepath.Join(root, "schemas"), notice["version"].(string))
-	cmd.Stderr = &lockedBuffer{}
+	cmd.Stderr = &logtest.Buffer{}
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s\n%s", err, cmd.Stderr, u.log)

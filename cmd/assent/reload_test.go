@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/assent-dev/assent/internal/logtest"
 	"github.com/assent-dev/assent/internal/registry"
 )
 
@@ -29,7 +30,7 @@ downstreams:
 // A file that is read while it is written can end early, and be in order.
 func TestReload_NamesWhatIsGone(t *testing.T) {
 	purposes, downstreams := reloadPurposes, reloadDownstreams
-	hangups, reloaded, log := make(chan os.Signal), make(chan struct{}), &lockedBuffer{}
+	hangups, reloaded, log := make(chan os.Signal), make(chan struct{}), &logtest.Buffer{}
 	p := &program{hangups: hangups, log: newLogger(log, nil)}
 	files, err := p.openRegistry(func() (*registry.Registry, error) {
 		return registry.LoadBytes([]registry.Source{{Name: "p", Data: []byte(purposes)}}, []registry.Source{{Name: "d", Data: []byte(downstreams)}}, registry.Options{})

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -42,7 +44,7 @@ func clickhouseDSN(t *testing.T, u *up) string {
 type role struct {
 	t   *testing.T
 	url string
-	log *lockedBuffer
+	log *logtest.Buffer
 	end func()
 }
 
@@ -58,7 +60,7 @@ func startRole(t *testing.T, name string, env []string, args ...string) *role {
 		args = append(args, "--state-dir="+t.TempDir())
 	}
 	cmd := assentCommand(t.Context(), env, append([]string{name, "--http-addr=" + addr}, args...)...)
-	r := &role{t: t, url: "http://" + addr, log: &lockedBuffer{}}
+	r := &role{t: t, url: "http://" + addr, log: &logtest.Buffer{}}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -150,7 +152,7 @@ func TestRoles_AHangupEndsNone(t *testing.T) {
 			if name == "processor" {
 				args = append(args, "--state-dir="+t.TempDir())
 			}
-			cmd, log := assentCommand(t.Context(), env, args...), &lockedBuffer{}
+			cmd, log := assentCommand(t.Context(), env, args...), &logtest.Buffer{}
 			cmd.Stderr = log
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)

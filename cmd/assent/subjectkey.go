@@ -79,7 +79,7 @@ func upKey(s *upSettings, dir *datadir.Dir, known bool) (intake.Key, error) {
 
 // hasData tells whether an engine or a role has ever written to the directory.
 func hasData(dir *datadir.Dir) (bool, error) {
-	for _, name := range []string{"kafka", "clickhouse", "state"} {
+	for _, name := range []string{kafkaFolder, clickhouseFolder, stateFolder} {
 		entries, err := os.ReadDir(dir.Path(name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, fmt.Errorf("look for data: %w", err)

@@ -146,7 +146,7 @@ func (p *program) upRoles(ctx context.Context, v *serving, s *upSettings, e *eng
 		return err
 	}
 	if s.Fold.StateDir == "" {
-		s.Fold.StateDir = e.dir.Path("state")
+		s.Fold.StateDir = e.dir.Path(stateFolder)
 	}
 	if err := v.addProcessor(client, names, files.store, subjects, &s.Fold); err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 // assent runs a command of the binary to its end.
@@ -21,7 +23,7 @@ func assent(t *testing.T, env []string, args ...string) (code int, stdout, stder
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	cmd := assentCommand(ctx, env, args...)
-	var out, errs lockedBuffer
+	var out, errs logtest.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	if err != nil && cmd.ProcessState == nil {

@@ -9,11 +9,11 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
+	"github.com/assent-dev/assent/internal/logtest"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/processor/decision"
 )
@@ -179,7 +179,7 @@ func TestServe_APeerThatDoesNotReadLosesItsPlace(t *testing.T) {
 
 func TestServe_APanicCutsTheAnswerAndTellsNoSubject(t *testing.T) {
 	w := newWorld(t)
-	var log lockedBuffer
+	var log logtest.Buffer
 	a := w.start("a")
 	b := w.start("b", func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	b.takes([]*process{a, b}, 1, 1)
@@ -205,24 +205,6 @@ func TestServe_APanicCutsTheAnswerAndTellsNoSubject(t *testing.T) {
 	if text := log.String(); !strings.Contains(text, "a peer could not be answered") || strings.Contains(text, string(id.Subject)) {
 		t.Errorf("log: %s", text)
 	}
-}
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // peer is a process whose answers are written by the test.

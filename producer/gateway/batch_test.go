@@ -15,6 +15,7 @@ import (
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/logtest"
 	"github.com/assent-dev/assent/producer/intake"
 )
 
@@ -145,7 +146,7 @@ func newOffline(t testing.TB, log *memoryLog, options ...option) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	r := &rig{TB: t, log: &logText{}, now: noon}
+	r := &rig{TB: t, log: &logtest.Buffer{}, now: noon}
 	config := Config{}
 	deps := Deps{Kafka: client, Registry: func() intake.Registry { return sample }, Subjects: intake.NewPseudonymiser(key), Logger: textLogger(r.log), Now: r.clock}
 	for _, o := range options {

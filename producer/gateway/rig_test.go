@@ -25,6 +25,7 @@ import (
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/brokertest"
 	"github.com/assent-dev/assent/internal/kafka"
+	"github.com/assent-dev/assent/internal/logtest"
 	"github.com/assent-dev/assent/internal/registry"
 	"github.com/assent-dev/assent/internal/topic"
 	"github.com/assent-dev/assent/producer/intake"
@@ -44,24 +45,6 @@ const (
 // noon is what the clock of a test shows, unless it is set.
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// logText collects log lines of all goroutines.
-type logText struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // rig is a gateway on a broker.
 type rig struct {
 	testing.TB
@@ -71,7 +54,7 @@ type rig struct {
 	gateway *Gateway
 	url     string
 	topics  topic.Names
-	log     *logText
+	log     *logtest.Buffer
 	metrics *prometheus.Registry
 	dir     string
 	stop    func()
@@ -85,7 +68,7 @@ type option func(*Config, *Deps)
 
 func newRig(t testing.TB, options ...option) *rig {
 	t.Helper()
-	r := &rig{TB: t, log: &logText{}, metrics: prometheus.NewRegistry(), dir: t.TempDir(), now: noon}
+	r := &rig{TB: t, log: &logtest.Buffer{}, metrics: prometheus.NewRegistry(), dir: t.TempDir(), now: noon}
 	r.brokers = brokertest.Start(t, brokertest.Options{InProcess: func() []string {
 		r.startBroker(0)
 		return r.cluster.ListenAddrs()

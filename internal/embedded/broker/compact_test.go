@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/assent-dev/assent/internal/embedded/broker/disk"
+	"github.com/assent-dev/assent/internal/logtest"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -178,8 +179,8 @@ func TestCompaction_AKillBehindAnyStepLosesNothing(t *testing.T) {
 			if err := cmd.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 				t.Fatalf("the child ended with %v, and not by its own signal", err)
 			}
-			var log logBuffer
-			b := openBroker(t, killed, func(o *Options) { o.Logger = log.logger() })
+			var log logtest.Buffer
+			b := openBroker(t, killed, func(o *Options) { o.Logger = log.Logger() })
 			if diff := before.differs(read(t, b.Addr())); diff != "" {
 				t.Error(diff)
 			}
@@ -235,8 +236,8 @@ func TestCompaction_ACopyThatLostSomethingIsNotTaken(t *testing.T) {
 	for name, fn := range damage {
 		t.Run(name, func(t *testing.T) {
 			dir := copyDir(t, dir)
-			var log logBuffer
-			b, err := open(t.Context(), options(dir, compactAlways, func(o *Options) { o.Logger = log.logger() }), seams{
+			var log logtest.Buffer
+			b, err := open(t.Context(), options(dir, compactAlways, func(o *Options) { o.Logger = log.Logger() }), seams{
 				free: freeBytes,
 				step: func(step string) {
 					if step == stepCompacted {
@@ -270,8 +271,8 @@ func segments(t *testing.T, partition string) []string {
 func TestCompaction_WaitsUntilItIsWorthIt(t *testing.T) {
 	dir, _ := closedBroker(t)
 	reopen := func(change ...func(*Options)) string {
-		var log logBuffer
-		b := openBroker(t, dir, append(change, func(o *Options) { o.Logger = log.logger() })...)
+		var log logtest.Buffer
+		b := openBroker(t, dir, append(change, func(o *Options) { o.Logger = log.Logger() })...)
 		defer mustClose(t, b)
 		return log.String()
 	}
@@ -300,8 +301,8 @@ func TestCompaction_NeedsACleanCloseAndNoOpenTransactionAndRoom(t *testing.T) {
 	dir, _ := closedBroker(t)
 	const line = "compacted the broker's log"
 	t.Run("clean close", func(t *testing.T) {
-		var log logBuffer
-		openBroker(t, crashed(t, openBroker(t, copyDir(t, dir))), compactAlways, func(o *Options) { o.Logger = log.logger() })
+		var log logtest.Buffer
+		openBroker(t, crashed(t, openBroker(t, copyDir(t, dir))), compactAlways, func(o *Options) { o.Logger = log.Logger() })
 		if strings.Contains(log.String(), line) || !strings.Contains(log.String(), "not closed in order") {
 			t.Errorf("log: %s", log.String())
 		}
@@ -310,16 +311,16 @@ func TestCompaction_NeedsACleanCloseAndNoOpenTransactionAndRoom(t *testing.T) {
 		b := openBroker(t, copyDir(t, dir))
 		begin(t, b.Addr(), "open", "state", "p0-1")
 		mustClose(t, b)
-		var log logBuffer
-		b = openBroker(t, b.layout.dir, compactAlways, func(o *Options) { o.Logger = log.logger() })
+		var log logtest.Buffer
+		b = openBroker(t, b.layout.dir, compactAlways, func(o *Options) { o.Logger = log.Logger() })
 		if strings.Contains(log.String(), line) || !strings.Contains(log.String(), errOpenTransaction.Error()) {
 			t.Errorf("log: %s", log.String())
 		}
 		transact(t, b.Addr(), "open", true, "state", "after")
 	})
 	t.Run("room", func(t *testing.T) {
-		var log logBuffer
-		b, err := open(t.Context(), options(copyDir(t, dir), compactAlways, func(o *Options) { o.Logger = log.logger() }),
+		var log logtest.Buffer
+		b, err := open(t.Context(), options(copyDir(t, dir), compactAlways, func(o *Options) { o.Logger = log.Logger() }),
 			seams{free: func(string) (int64, error) { return 1000, nil }, step: func(string) {}})
 		if err != nil {
 			t.Fatal(err)

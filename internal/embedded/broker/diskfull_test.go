@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 func TestDiskFull_BelowTheReserveRecordsAreRefusedUntilThereIsRoom(t *testing.T) {
 	var free atomic.Int64
 	free.Store(DefaultReserveBytes)
-	var log logBuffer
-	opts := options(t.TempDir(), func(o *Options) { o.ReserveBytes, o.Logger = 0, log.logger() })
+	var log logtest.Buffer
+	opts := options(t.TempDir(), func(o *Options) { o.ReserveBytes, o.Logger = 0, log.Logger() })
 	b, err := open(t.Context(), opts, seams{free: func(string) (int64, error) { return free.Load(), nil }, step: func(string) {}})
 	if err != nil {
 		t.Fatal(err)

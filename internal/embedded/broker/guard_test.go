@@ -19,6 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 // frame is a request of size bytes behind its size field, or of the size that
@@ -37,8 +39,8 @@ func frame(key, version int16, says int32, body ...byte) []byte {
 }
 
 func TestGuard_DropsTheConnectionThatSendsWhatTheEngineCannotTakeAndNoOther(t *testing.T) {
-	var log logBuffer
-	b := openBroker(t, t.TempDir(), func(o *Options) { o.Logger = log.logger() })
+	var log logtest.Buffer
+	b := openBroker(t, t.TempDir(), func(o *Options) { o.Logger = log.Logger() })
 	createTopic(t, b.Addr(), "events", 1)
 	c := client(t, b.Addr())
 	produce(t, c, "events", 0, "k", "before")

@@ -19,6 +19,8 @@ import (
 
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 func TestServer_ServesItsDSNAndLeavesNoChild(t *testing.T) {
@@ -133,7 +135,7 @@ func TestServer_KillNineWhileInsertingLosesAndDuplicatesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 
-	log := &logLines{}
+	log := &logtest.Buffer{}
 	server := start(t, func(o *Options) {
 		o.Logger, o.maxRestartDelay = slog.New(slog.NewTextHandler(log, nil)), firstRestartDelay
 	})

@@ -1,18 +1,17 @@
 package drive
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/assent-dev/assent/consent"
 	"github.com/assent-dev/assent/internal/loadgen"
+	"github.com/assent-dev/assent/internal/logtest"
 )
 
 func TestRun_EveryAnswerIsAsExpectedAndDecisionsAgree(t *testing.T) {
@@ -99,24 +98,6 @@ func TestCheckFresh_TellsAnotherRegistry(t *testing.T) {
 	}
 }
 
-// lockedText collects a log.
-type lockedText struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestRun_AnAwayTargetIsToldOnceAndNothingIsLostOrDoubled(t *testing.T) {
 	x := newTarget(t)
 	requests := 0
@@ -127,7 +108,7 @@ func TestRun_AnAwayTargetIsToldOnceAndNothingIsLostOrDoubled(t *testing.T) {
 		return 0
 	}
 	g := newGenerator(t, loadgen.Options{Seed: 37, Mix: loadgen.Mix{loadgen.CallCenter: 1}})
-	log := &lockedText{}
+	log := &logtest.Buffer{}
 	h := newSender(t, x, slog.New(slog.NewTextHandler(log, nil)))
 	sum, err := Run(t.Context(), Config{Generator: g, Sender: h, Events: 200, Concurrency: 8})
 	if err != nil || sum.Accepted != 200 || x.recorded != 200 || h.Retries() < 40 {
@@ -143,7 +124,7 @@ func TestRun_AnAwayTargetIsToldOnceAndNothingIsLostOrDoubled(t *testing.T) {
 func TestRun_AnUnreachableTargetIsWaitedForAndGivenUpAtTheEnd(t *testing.T) {
 	x := newTarget(t)
 	g := newGenerator(t, loadgen.Options{Seed: 39, Subjects: 40})
-	log := &lockedText{}
+	log := &logtest.Buffer{}
 	h := newSender(t, x, slog.New(slog.NewTextHandler(log, nil)))
 	x.Close()
 	w := NewWitness(g, x.catalogue, 40)
