@@ -165,8 +165,7 @@ func (f *folding) addJurisdiction(j Jurisdiction) {
 	}
 	list := f.state.Whole.Jurisdictions
 	if i, found := slices.BinarySearch(list, j); !found && i < maxJurisdictions {
-		list = slices.Insert(slices.Clip(list), i, j)
-		f.state.Whole.Jurisdictions = list[:min(len(list), maxJurisdictions)]
+		f.state.Whole.Jurisdictions = keptJurisdictions(slices.Insert(slices.Clip(list), i, j))
 	}
 }
 

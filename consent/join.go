@@ -45,8 +45,7 @@ func join(states []*State) *State {
 		}
 	}
 	slices.Sort(all.Whole.Jurisdictions)
-	all.Whole.Jurisdictions = slices.Compact(all.Whole.Jurisdictions)
-	all.Whole.Jurisdictions = all.Whole.Jurisdictions[:min(len(all.Whole.Jurisdictions), maxJurisdictions)]
+	all.Whole.Jurisdictions = keptJurisdictions(slices.Compact(all.Whole.Jurisdictions))
 	return &all
 }
 

@@ -31,6 +31,11 @@ type Whole struct {
 // Where there are as many, one of those that are not kept may be strict: all count as opt-in.
 const maxJurisdictions = 64
 
+// keptJurisdictions are those of a sorted list that a row holds.
+func keptJurisdictions(sorted []Jurisdiction) []Jurisdiction {
+	return sorted[:min(len(sorted), maxJurisdictions)]
+}
+
 // Row is what is folded of one purpose node: the largest event of each kind,
 // and what was last announced. An erasure takes rows away: a State after a fold
 // can lack rows of the State before.

@@ -17,10 +17,6 @@ const (
 	codeWrongPartition = "wrong_partition"
 )
 
-// maxEventBytes bounds an event that is folded, so that its row can be written. The
-// gateway writes none above half of it.
-const maxEventBytes = schemas.MaxEventBytes
-
 // refusal is why a record can never be folded.
 type refusal struct{ code, reason string }
 
@@ -28,8 +24,8 @@ type refusal struct{ code, reason string }
 // be. It depends on the record and the number of partitions alone, so that reading
 // again gives the same event.
 func decode(m *kafka.Message, partitions int, e *schemas.Folding) *refusal {
-	if len(m.Value) > maxEventBytes {
-		return &refusal{schemas.CodeTooLarge, fmt.Sprintf("the event has %d bytes, at most %d are folded", len(m.Value), maxEventBytes)}
+	if len(m.Value) > schemas.MaxEventBytes {
+		return &refusal{schemas.CodeTooLarge, fmt.Sprintf("the event has %d bytes, at most %d are folded", len(m.Value), schemas.MaxEventBytes)}
 	}
 	if err := e.Decode(m.Value); err != nil {
 		fault := &schemas.DecodeError{Code: schemas.CodeInvalid, Reason: "the value cannot be decoded"}

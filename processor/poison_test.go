@@ -58,7 +58,7 @@ func poison(w *world, r *rand.Rand) map[string]kafka.Record {
 		"truncated":                 value(whole[:len(whole)/2]),
 		"trailing":                  value(append(bytes.Clone(whole), 7)),
 		"truncated bomb":            value(bomb),
-		"too_large":                 value(append(bytes.Clone(whole), make([]byte, maxEventBytes)...)),
+		"too_large":                 value(append(bytes.Clone(whole), make([]byte, schemas.MaxEventBytes)...)),
 		"wrong_key":                 stranger,
 		"wrong_key missing":         unkeyed,
 		"wrong_partition":           misplaced,
@@ -333,7 +333,7 @@ func TestDecode_TheLargestThatTheGatewayWritesIsFoldedAndCarried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.Source = strings.Repeat("x", maxEventBytes/2-len(value)-4)
+	e.Source = strings.Repeat("x", schemas.MaxEventBytes/2-len(value)-4)
 	decoded := func(e *consent.Event) int {
 		t.Helper()
 		value, err := schemas.EncodeEvent(nil, e)
@@ -346,7 +346,7 @@ func TestDecode_TheLargestThatTheGatewayWritesIsFoldedAndCarried(t *testing.T) {
 		}
 		return len(value)
 	}
-	if n := decoded(&e); n > maxEventBytes/2 || n < maxEventBytes/2-16 {
+	if n := decoded(&e); n > schemas.MaxEventBytes/2 || n < schemas.MaxEventBytes/2-16 {
 		t.Fatalf("the event has %d bytes: it is to be as large as may be", n)
 	}
 	e.Carried = &consent.Carried{Subject: anna, EventID: newUUID(r), EffectiveAt: e.EffectiveAt, Via: via}
@@ -395,7 +395,7 @@ func TestFolding_NoRowIsTooLarge(t *testing.T) {
 		if err := schemas.SetOriginal(e); err != nil {
 			t.Fatal(err)
 		}
-		if n := e.Original.Bytes(); n < maxEventBytes*9/10 || n > maxEventBytes {
+		if n := e.Original.Bytes(); n < schemas.MaxEventBytes*9/10 || n > schemas.MaxEventBytes {
 			t.Fatalf("the event has %d bytes: it is to be as large as may be", n)
 		}
 	})

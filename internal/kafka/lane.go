@@ -173,11 +173,7 @@ func (l *lane) next() (batch []*entry, ok bool) {
 			break
 		}
 		r := &e.call.records[e.index]
-		at := r.Time
-		if at.IsZero() {
-			at = now
-		}
-		l.writer.Add(at.UnixMilli(), r.Key, r.Value, r.Headers)
+		l.writer.Add(r.millis(now), r.Key, r.Value, r.Headers)
 		batch = append(batch, e)
 		taken++
 	}

@@ -51,6 +51,14 @@ type Record struct {
 	PartitionKey []byte
 }
 
+// millis is the record's time, or that at which its batch is made.
+func (r *Record) millis(made time.Time) int64 {
+	if r.Time.IsZero() {
+		return made.UnixMilli()
+	}
+	return r.Time.UnixMilli()
+}
+
 // partitioned is the key that decides the partition.
 func (r *Record) partitioned() []byte {
 	if r.PartitionKey != nil {

@@ -148,11 +148,7 @@ func (w *writing) encodeBatch(s *stream) {
 		if size += recordbatch.MaxRecordBytes(r.Key, r.Value, r.Headers); size > w.t.options.MaxBatchBytes {
 			break
 		}
-		at := r.Time
-		if at.IsZero() {
-			at = w.now
-		}
-		s.writer.Add(at.UnixMilli(), r.Key, r.Value, r.Headers)
+		s.writer.Add(r.millis(w.now), r.Key, r.Value, r.Headers)
 	}
 	s.buf = s.writer.Finish(recordbatch.Sender{ID: w.t.sender.ID, Epoch: w.t.sender.Epoch, Sequence: s.sequence, Transactional: true})
 	s.parcel.batch = s.buf

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/assent-dev/assent/consent"
@@ -51,5 +52,49 @@ func TestDecisions_AtLeastIsNotAnsweredBeforeItsEventIsFolded(t *testing.T) {
 	s.fold(3, 7)
 	if body := <-answered; fields(t, body, "status") != "granted" {
 		t.Errorf("answered %s", body)
+	}
+}
+
+func TestDecisions_AtLeastWaitsAndAnswersTheNewState(t *testing.T) {
+	s := newService(t)
+	at := token.Encode(3, 7)
+	done := make(chan string)
+	go func() {
+		_, body, _ := s.ask(t, "GET", "/v1/decisions?subject=user:1&purpose=news.email&wait=20s&at_least="+at, "")
+		done <- body
+	}()
+	s.fold(3, 6)
+	s.mu.Lock()
+	s.states["user:1"] = stateOf(say(id1, "user:1", consent.Grant, "news.email", begin))
+	s.mu.Unlock()
+	s.fold(3, 7)
+	if body := <-done; fields(t, body, "status") != "granted" {
+		t.Errorf("answered %s", body)
+	}
+}
+
+func TestDecisions_AtLeastThatIsNotFoldedInTimeIs503(t *testing.T) {
+	s := newService(t)
+	s.fold(1, 10)
+	known, unknown := token.Encode(1, 10), token.Encode(1, 11)
+	ask := map[string][2]string{
+		"GET":             {"/v1/decisions?subject=user:1&purpose=news&wait=1ms&at_least=" + known + "&at_least=" + unknown, ""},
+		"POST":            {"/v1/decisions", `{"queries":[{"subject":"user:1","purpose":"news"}],"at_least":["` + known + `","` + unknown + `"],"wait":"1ms"}`},
+		"POST one":        {"/v1/decisions", `{"queries":[{"subject":"user:1","purpose":"news"}],"at_least":"` + unknown + `","wait":"1ms"}`},
+		"POST in the URL": {"/v1/decisions?wait=1ms&at_least=" + unknown, `{"queries":[{"subject":"user:1","purpose":"news"}]}`},
+		"GET consents":    {"/v1/subjects/user:1/consents?wait=0s&at_least=" + unknown, ""},
+	}
+	for name, q := range ask {
+		method, _, _ := strings.Cut(name, " ")
+		code, body, h := s.ask(t, method, q[0], q[1])
+		if code != 503 || h.Get("Retry-After") != "1" || !strings.Contains(body, "not_folded") || h.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %s %v", name, code, body, h)
+		}
+	}
+	if code, body, _ := s.ask(t, "GET", "/v1/decisions?subject=user:1&purpose=news&at_least="+known, ""); code != 200 {
+		t.Errorf("one that is folded: %d %s", code, body)
+	}
+	if n := s.counters(t, "assent_decisions_not_folded_total")[""]; n != float64(len(ask)) {
+		t.Errorf("metric %v, want %d", n, len(ask))
 	}
 }

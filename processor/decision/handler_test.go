@@ -19,7 +19,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-dev/assent/consent"
-	"github.com/assent-dev/assent/internal/token"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -274,29 +273,6 @@ func TestDecisions_SeveralSubjectsAreOnePerson(t *testing.T) {
 	}
 }
 
-// What was left out of the question would be left out of the answer: here the subject who
-// has withdrawn, or the tenant.
-func TestDecisions_AQueryThatCannotBeReadWholeIsNotAnsweredInPart(t *testing.T) {
-	s := newService(t, stateOf(say(id1, "user:1", consent.Grant, "news.email", begin)), stateOf(say(id2, "user:2", consent.Withdraw, "news", begin.Add(time.Second))))
-	const all = "purpose=news.email&subject=user:1"
-	if code, body, _ := s.ask(t, "GET", "/v1/decisions?"+all, ""); code != 200 || fields(t, body, "allowed") != "true" {
-		t.Fatalf("user:1 alone: %d %s", code, body)
-	}
-	for method, paths := range map[string][]string{
-		"GET":  {"/v1/decisions?" + all, "/v1/subjects/user:1/consents?jurisdiction=FR"},
-		"POST": {"/v1/decisions?wait=1s"},
-	} {
-		for _, path := range paths {
-			for _, part := range []string{"&subject=user:2%", "&subject=user%3a2;", ";subject=user:2", "&tenant=other%", "&%=1"} {
-				code, body, h := s.ask(t, method, path+part, `{"queries":[{"subject":"user:1","purpose":"news.email"}]}`)
-				if code != 400 || h.Get("Content-Type") != "application/problem+json" || !strings.Contains(body, "cannot be read") || strings.Contains(body, "user:") {
-					t.Errorf("%s %s: %d %s", method, path+part, code, body)
-				}
-			}
-		}
-	}
-}
-
 func TestDecisions_ARawSubjectIsAnsweredUnderItsPseudonym(t *testing.T) {
 	s := newService(t, stateOf(say(id1, "email-hmac:ab12", consent.Withdraw, "news", begin)))
 	_, body, _ := s.ask(t, "GET", "/v1/decisions?subject=a%40b.c&purpose=news", "")
@@ -437,50 +413,6 @@ func TestConsents_EveryDeclaredPurposeAndAllOnRecord(t *testing.T) {
 	want := []string{"ads=none", "billing=none", "news=none", "news.email=granted", "partners.acme=withdrawn", "tracking=none"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
-func TestDecisions_AtLeastWaitsAndAnswersTheNewState(t *testing.T) {
-	s := newService(t)
-	at := token.Encode(3, 7)
-	done := make(chan string)
-	go func() {
-		_, body, _ := s.ask(t, "GET", "/v1/decisions?subject=user:1&purpose=news.email&wait=20s&at_least="+at, "")
-		done <- body
-	}()
-	s.fold(3, 6)
-	s.mu.Lock()
-	s.states["user:1"] = stateOf(say(id1, "user:1", consent.Grant, "news.email", begin))
-	s.mu.Unlock()
-	s.fold(3, 7)
-	if body := <-done; fields(t, body, "status") != "granted" {
-		t.Errorf("answered %s", body)
-	}
-}
-
-func TestDecisions_AtLeastThatIsNotFoldedInTimeIs503(t *testing.T) {
-	s := newService(t)
-	s.fold(1, 10)
-	known, unknown := token.Encode(1, 10), token.Encode(1, 11)
-	ask := map[string][2]string{
-		"GET":             {"/v1/decisions?subject=user:1&purpose=news&wait=1ms&at_least=" + known + "&at_least=" + unknown, ""},
-		"POST":            {"/v1/decisions", `{"queries":[{"subject":"user:1","purpose":"news"}],"at_least":["` + known + `","` + unknown + `"],"wait":"1ms"}`},
-		"POST one":        {"/v1/decisions", `{"queries":[{"subject":"user:1","purpose":"news"}],"at_least":"` + unknown + `","wait":"1ms"}`},
-		"POST in the URL": {"/v1/decisions?wait=1ms&at_least=" + unknown, `{"queries":[{"subject":"user:1","purpose":"news"}]}`},
-		"GET consents":    {"/v1/subjects/user:1/consents?wait=0s&at_least=" + unknown, ""},
-	}
-	for name, q := range ask {
-		method, _, _ := strings.Cut(name, " ")
-		code, body, h := s.ask(t, method, q[0], q[1])
-		if code != 503 || h.Get("Retry-After") != "1" || !strings.Contains(body, "not_folded") || h.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: %d %s %v", name, code, body, h)
-		}
-	}
-	if code, body, _ := s.ask(t, "GET", "/v1/decisions?subject=user:1&purpose=news&at_least="+known, ""); code != 200 {
-		t.Errorf("one that is folded: %d %s", code, body)
-	}
-	if n := s.counters(t, "assent_decisions_not_folded_total")[""]; n != float64(len(ask)) {
-		t.Errorf("metric %v, want %d", n, len(ask))
 	}
 }
 

@@ -114,3 +114,26 @@ func FuzzDecisions_NeverA500(f *testing.F) {
 		}
 	})
 }
+
+// What was left out of the question would be left out of the answer: here the subject who
+// has withdrawn, or the tenant.
+func TestDecisions_AQueryThatCannotBeReadWholeIsNotAnsweredInPart(t *testing.T) {
+	s := newService(t, stateOf(say(id1, "user:1", consent.Grant, "news.email", begin)), stateOf(say(id2, "user:2", consent.Withdraw, "news", begin.Add(time.Second))))
+	const all = "purpose=news.email&subject=user:1"
+	if code, body, _ := s.ask(t, "GET", "/v1/decisions?"+all, ""); code != 200 || fields(t, body, "allowed") != "true" {
+		t.Fatalf("user:1 alone: %d %s", code, body)
+	}
+	for method, paths := range map[string][]string{
+		"GET":  {"/v1/decisions?" + all, "/v1/subjects/user:1/consents?jurisdiction=FR"},
+		"POST": {"/v1/decisions?wait=1s"},
+	} {
+		for _, path := range paths {
+			for _, part := range []string{"&subject=user:2%", "&subject=user%3a2;", ";subject=user:2", "&tenant=other%", "&%=1"} {
+				code, body, h := s.ask(t, method, path+part, `{"queries":[{"subject":"user:1","purpose":"news.email"}]}`)
+				if code != 400 || h.Get("Content-Type") != "application/problem+json" || !strings.Contains(body, "cannot be read") || strings.Contains(body, "user:") {
+					t.Errorf("%s %s: %d %s", method, path+part, code, body)
+				}
+			}
+		}
+	}
+}
