@@ -121,7 +121,6 @@ func TestProduce_IsUnknownWhenTheClientIsClosedUnderABatch(t *testing.T) {
 	c := connect(t, cluster)
 	p := newProducer(t, c, ProducerOptions{})
 	arrived, release := blockProduce(cluster)
-	defer close(release)
 	answer := make(chan error, 1)
 	go func() { _, err := p.Produce(ctx, record("consent.events", "a", 0)); answer <- err }()
 	receive(t, "a batch at the broker", arrived)
@@ -131,5 +130,10 @@ func TestProduce_IsUnknownWhenTheClientIsClosedUnderABatch(t *testing.T) {
 	var failed *ProduceError
 	if err := receive(t, "the answer", answer); !errors.As(err, &failed) || failed.Results[0].Outcome != Unknown || !errors.Is(err, ErrClosed) {
 		t.Errorf("of a batch at the broker: %v", err)
+	}
+	close(release)
+	got := drain(t, ctx, newFetcher(t, connect(t, cluster), allFromStart("consent.events", 1), FetchOptions{}), 1)
+	if got[0].value != "a #0" {
+		t.Errorf("in the log: %v", got)
 	}
 }
